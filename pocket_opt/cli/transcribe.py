@@ -1,0 +1,43 @@
+"""`transcribe --bundle DIR FILE...`: the text of audio files by a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pocket_opt.cli.console import console
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print one line a file, or JSON."""
+    parser = argparse.ArgumentParser(prog="pocket-opt transcribe", description=__doc__)
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="audio files: wav, flac, mp3, ogg; aac where ffmpeg is installed"
+    )
+    parser.add_argument("--bundle", required=True, type=Path, help="directory of a bundle")
+    parser.add_argument("--language", help="language of the speech, e.g. de; default: detect it")
+    parser.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
+    parser.add_argument("--timestamps", action="store_true", help="print the times of segments")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file")
+    options = parser.parse_args(arguments)
+
+    from pocket_opt.bundle.loaded import LoadedModel
+
+    model = LoadedModel(options.bundle)
+    for path in options.files:
+        found = model.transcribe(
+            path, language=options.language, task=options.task, timestamps=options.timestamps
+        )
+        if options.json:
+            console.print(json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False), markup=False)
+        elif options.timestamps:
+            for part in found.segments:
+                console.print(f"{path.name} [{part.start:.2f} - {part.end:.2f}] {part.text}", markup=False)
+        else:
+            console.print(
+                f"{path.name}: {found.text}" if len(options.files) > 1 else found.text, markup=False
+            )
+    return 0

@@ -1,0 +1,153 @@
+"""Checks and canonical forms of what stands on the command line, before Hydra composes anything.
+
+Every key is held against the schema, so a typo ends with the nearest right name; a key that the schema knows but the
+YAML leaves out can be set without Hydra's `+`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pocket_opt.config import groups
+from pocket_opt.config.schema import Config
+from pocket_opt.errors import UserError, unknown_name
+
+ORIGIN = "command line"
+NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "hydra", "experiment")
+"""Keys that change where results go or how a run is supervised, not what is made."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Checked overrides in Hydra's spelling, and the recipe file if the user gave one by path."""
+
+    lines: tuple[str, ...]
+    recipe_file: Path | None = None
+
+
+def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
+    """Check overrides as the user typed them and return them in the form Hydra takes.
+
+    Args:
+        sweep: whether several values for one key are meant (`-m`).
+
+    Raises:
+        UserError: no `key=value`, an unknown key or choice, or several values without a sweep.
+    """
+    recipe: Path | None = None
+    checked = []
+    for line in lines:
+        key, sign, value = _split(line)
+        if key.split(".")[0] == "hydra":
+            checked.append(line)
+        elif key in groups.GROUPS:
+            path = groups.recipe_file(value) if key == "recipe" else None
+            if path is not None:
+                recipe, value = _existing(path), path.stem
+            elif sign != "~":
+                _check_choices(key, value, sweep=sweep, line=line)
+            checked.append(f"{key}={value}" if sign != "~" else line)
+        else:
+            _check_key(key, line)
+            _check_value(line, value, sweep=sweep)
+            checked.append(_set(key, sign, value))
+    return Overrides(tuple(checked), recipe)
+
+
+def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
+    """The overrides that make a row differ from others of the same recipe, target and level, sorted."""
+    kept = []
+    for line in lines:
+        key = _split(line)[0]
+        if (
+            key.split(".")[0] not in (*NEUTRAL_KEYS, "recipe", "target", "level")
+            or ("." in key
+            and not key.startswith(NEUTRAL_KEYS))
+        ):
+            kept.append(line.lstrip("+"))
+    return tuple(sorted(kept))
+
+
+def _split(line: str) -> tuple[str, str, str]:
+    """Key, sign (`+`, `++`, `~` or nothing) and value of an override."""
+    body = line.lstrip("+~")
+    sign = line[: len(line) - len(body)]
+    key, equals, value = body.partition("=")
+    if not equals and sign != "~":
+        raise UserError(
+            f"'{line}' is neither a verb nor an override", where=ORIGIN, allowed="key=value", fix="see --help"
+        )
+    return key, sign, value
+
+
+def _set(key: str, sign: str, value: str) -> str:
+    """An override that Hydra accepts whether or not the YAML holds the key; removal becomes switching off."""
+    if sign == "~":
+        parts = key.split(".")
+        is_node = parts[0] == "nodes" and len(parts) == 2
+        return f"++{key}.enabled=false" if is_node else f"++{key}=null"
+    return f"++{key}={value}"
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(
+            f"there is no recipe file {path}",
+            where=f"{ORIGIN}: recipe={path}",
+            allowed="a YAML file, or one of " + ", ".join(groups.choices("recipe")),
+            fix="correct the path",
+        )
+    return path
+
+
+def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> None:
+    names = value.split(",") if sweep else [value]
+    if not sweep and "," in value:
+        raise _needs_sweep(line)
+    for name in names:
+        if name not in ("null", "") and not name.startswith(("glob(", "choice(")):
+            groups.check_choice(group, name.strip(), where=f"{ORIGIN}: {line}")
+
+
+def _check_value(line: str, value: str, *, sweep: bool) -> None:
+    outside = value[:1] not in "[{'\"("
+    if not sweep and outside and "," in value:
+        raise _needs_sweep(line)
+
+
+def _needs_sweep(line: str) -> UserError:
+    return UserError(
+        f"'{line}' gives several values",
+        where=ORIGIN,
+        allowed="one value",
+        fix="add -m to run a sweep over them",
+    )
+
+
+def _check_key(key: str, line: str) -> None:
+    """Walk the key through the schema; UserError at the first part that is not there."""
+    hint: Any = Config
+    done: list[str] = []
+    for part in key.split("."):
+        hint = _strip_none(hint)
+        if is_dataclass(hint) and isinstance(hint, type):
+            names = [entry.name for entry in fields(hint)]
+            if part not in names:
+                known = [".".join([*done, name]) for name in names]
+                raise unknown_name("key", ".".join([*done, part]), known, where=f"{ORIGIN}: {line}")
+            hint = get_type_hints(hint)[part]
+        elif get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):
+            hint = get_args(hint)[1]
+        elif hint is not Any:
+            raise UserError(
+                f"'{'.'.join(done)}' is a value and has no key '{part}'", where=f"{ORIGIN}: {line}"
+            )
+        done.append(part)
+
+
+def _strip_none(hint: Any) -> Any:
+    kinds = [option for option in get_args(hint) if option is not type(None)]
+    return kinds[0] if len(kinds) == 1 and type(None) in get_args(hint) else hint

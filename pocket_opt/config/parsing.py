@@ -1,0 +1,108 @@
+"""From plain data (YAML, JSON, the command line) to frozen dataclasses, with errors that name key, origin and remedy.
+
+One parser serves everything a user may write: configuration, recipes, levels and the parameters of passes. Supported
+field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], Mapping[str, X] and dataclasses.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pocket_opt.errors import UserError, unknown_name
+
+T = TypeVar("T")
+_SCALARS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def parse(kind: type[T], data: Any, *, where: str) -> T:
+    """Build `kind`, a dataclass, from a mapping.
+
+    Args:
+        where: what to call the place in errors, e.g. "recipe whisper_tiny".
+
+    Raises:
+        UserError: a key that does not exist (with the nearest one), is missing, or holds a value of another type.
+    """
+    if not isinstance(data, Mapping):
+        raise _wrong(data, "a table of keys", where)
+    hints = _hints(kind)
+    for key in data:
+        if key not in hints:
+            raise unknown_name("key", str(key), hints, where=where)
+    values = {key: convert(hints[key], value, where=_join(where, key)) for key, value in data.items()}
+    for entry in fields(kind):  # type: ignore[arg-type]
+        if entry.name not in values and entry.default is MISSING and entry.default_factory is MISSING:
+            raise UserError(f"the key '{entry.name}' is missing", where=where, fix=f"add {entry.name}")
+    return kind(**values)
+
+
+def convert(hint: Any, value: Any, *, where: str) -> Any:
+    """`value` as the type `hint`; UserError if it is of another type or not among the allowed values."""
+    origin, options = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _one_of(options, value, where)
+    if origin is Literal:
+        if value in options:
+            return value
+        if isinstance(value, str):
+            raise unknown_name("value", value, map(str, options), where=where)
+        raise _wrong(value, "one of " + ", ".join(map(str, options)), where)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise _wrong(value, "a list", where)
+        return tuple(convert(options[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise _wrong(value, "a table of keys", where)
+        return {str(key): convert(options[1], item, where=_join(where, key)) for key, item in value.items()}
+    if is_dataclass(hint):
+        return parse(hint, value, where=where)  # type: ignore[type-var]
+    return _scalar(hint, value, where)
+
+
+def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    kinds = [option for option in options if option is not type(None)]
+    if len(kinds) == 1:
+        return convert(kinds[0], value, where=where)
+    for option in kinds:
+        try:
+            return convert(option, value, where=where)
+        except UserError:
+            continue
+    raise _wrong(value, " or ".join(_SCALARS.get(option, str(option)) for option in kinds), where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is hint:
+        return value
+    raise _wrong(value, _SCALARS.get(hint, str(hint)), where)
+
+
+def _wrong(value: Any, wanted: str, where: str) -> UserError:
+    found = "nothing" if value is None else f"'{value}' ({type(value).__name__})"
+    return UserError(
+        f"{found} stands where {wanted} is expected", where=where, allowed=wanted, fix="change the value"
+    )
+
+
+def _join(where: str, key: Any) -> str:
+    """Extend a place by a key: "recipe x" -> "recipe x: model" -> "recipe x: model.path"."""
+    return f"{where}.{key}" if ": " in where else f"{where}: {key}"
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {entry.name: hints[entry.name] for entry in fields(kind)}

@@ -1,0 +1,158 @@
+"""What a user may write, as frozen dataclasses: the whole configuration of one variant.
+
+The YAML files under `conf/`, `recipes/` and `experiments/` fill these; `docs/configuration.md` is generated from the
+comments beside the fields. Nothing here imports Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+LEVELS = ("NONE", "BASIC", "MEDIUM", "HIGH", "EXTREME")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a hub id, a local directory, or an architecture with random weights."""
+
+    hub: str | None = None  # model hub id, e.g. openai/whisper-tiny
+    revision: str = "main"  # branch, tag or commit of the hub id; resolved to a commit at the first download
+    path: str | None = (
+        None  # local directory in Hugging Face layout; wins over hub. `sample:teacher` is the shipped model
+    )
+    weights: Literal["pretrained", "random"] = (
+        "pretrained"  # random: the real architecture, for speed and size only
+    )
+    architecture: Mapping[str, int | bool] = field(
+        default_factory=dict
+    )  # dimensions, needed for random weights
+
+
+@dataclass(frozen=True)
+class RecipeData:
+    """The data sets a recipe brings along: directories or transcript files."""
+
+    evaluation: str | None = None  # directory or transcripts file for WER; `sample:evaluation` is shipped
+    calibration: str | None = None  # directory or transcripts file for calibration
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is optimized: the model, its data and its quality budget."""
+
+    name: str  # the name of the file
+    family: Literal["whisper"]  # which model family reads and exports it
+    model: ModelSource  # the source model
+    license: str  # the model's licence; it reaches the bundle
+    summary: str = ""  # one line for `pocket-opt list`
+    student: ModelSource | None = (
+        None  # a smaller model distilled from it, used where the level asks for a student
+    )
+    data: RecipeData = field(default_factory=RecipeData)  # data sets that come with it
+    budget: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # level -> metric -> limit
+
+
+@dataclass(frozen=True)
+class Intents:
+    """What a level asks for, in terms of effect; the target says which passes realise it."""
+
+    format: Literal["source", "target"] = "target"  # source: the model in its own framework
+    fusion: Literal["none", "lossless"] = "none"  # operator fusion and clean-up
+    weights: Literal["fp32", "fp16", "int8", "int4"] = "fp32"  # precision of matrix weights
+    activations: Literal["float", "dynamic"] = "float"  # precision of the operands of matrix products
+    rest: Literal["fp32", "fp16"] = "fp32"  # storage of what is not quantized (convolutions, positions)
+    student: bool = False  # use the recipe's distilled student
+
+
+@dataclass(frozen=True)
+class Level:
+    """How hard to optimize."""
+
+    name: str  # NONE, BASIC, MEDIUM, HIGH or EXTREME
+    rank: int  # 0 to 4, for sorting and charts
+    intents: Intents  # what is asked for
+    summary: str = ""  # one line for `pocket-opt list`
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """Where the model runs."""
+
+    name: str  # the target's registered name
+    summary: str = ""  # one line for `pocket-opt list`
+    threads: int = 0  # intra-operator threads of the runtime; 0 lets the runtime choose
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How the text decoder is laid out."""
+
+    name: Literal[
+        "basic", "kv_cache"
+    ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen."""
+
+    name: Literal["greedy"]  # the search
+    language: str | None = None  # language of the speech; null takes each clip's own
+    task: Literal["transcribe", "translate"] = "transcribe"  # translate gives English text
+    timestamps: bool = False  # predict segment times
+    batch_size: int = 8  # clips decoded together when measuring quality
+    max_new_tokens: int | None = None  # limit of tokens a window; null takes what the model allows
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs are recorded."""
+
+    name: Literal["mlflow", "none"]  # none records nothing
+    uri: str | None = None  # MLflow tracking URI; null is MLFLOW_TRACKING_URI or sqlite in output_dir
+    upload_models: bool = False  # also upload model files, not only manifest, card and tables
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The clips that quality is measured on."""
+
+    path: str | None = None  # directory or transcripts file; null takes the recipe's
+    limit: int | None = None  # use only so many clips
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """The clips that activation ranges are measured on."""
+
+    path: str | None = None  # directory or transcripts file; null takes the recipe's
+
+
+@dataclass(frozen=True)
+class Data:
+    """Your own audio."""
+
+    evaluation: EvaluationData = field(default_factory=EvaluationData)  # for WER
+    calibration: CalibrationData = field(default_factory=CalibrationData)  # for calibration
+
+
+@dataclass(frozen=True)
+class Config:
+    """One variant, complete."""
+
+    recipe: Recipe  # what
+    target: TargetSettings  # where
+    level: Level  # how hard
+    decoder: Decoder  # group `decoder`
+    decoding: Decoding  # group `decoding`
+    tracking: Tracking  # group `tracking`
+    data: Data = field(default_factory=Data)  # your own audio
+    nodes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
+    output_dir: str = "outputs"  # where bundles, reports and logs go
+    timeout_s: float = 3600.0  # limit for one node, in seconds
+    fail_fast: bool = False  # in a sweep, stop at the first failure
+    seed: int = 0  # seed of everything random

@@ -1,0 +1,146 @@
+"""Where a model's files are and what identifies them, found without a network: the roots of every graph."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocket_opt.config.schema import ModelSource
+from pocket_opt.errors import UserError, unknown_name
+from pocket_opt.home import home, read_json, write_atomically
+from pocket_opt.identity import digest, file_digest, tree_digest
+from pocket_opt.models import hub
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample"
+SAMPLE_SCHEME = "sample:"
+SUFFIXES = (".json", ".txt", ".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root node of a graph: a pass with parameters.
+
+    Attributes:
+        download: the hub id and revision that must be fetched before the root's digest is known, or None.
+        identity: the resolved hub revision or content digest, for the manifest.
+    """
+
+    pass_name: str
+    params: Mapping[str, Any]
+    neutral: Mapping[str, Any]
+    identity: Mapping[str, str]
+    download: tuple[str, str] | None = None
+
+
+def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
+    """Find `source` on this machine.
+
+    Args:
+        where: the key of the source, e.g. "recipe.model", for errors.
+
+    Raises:
+        UserError: no source is named, or the directory is absent, incomplete or of another architecture.
+    """
+    if source.weights == "random":
+        return _random(source, seed=seed, where=where)
+    if source.path is not None:
+        return _local(local_path(source.path, where=f"{where}.path"), family, where=f"{where}.path")
+    if source.hub is None:
+        raise UserError(
+            "no model is named",
+            where=where,
+            allowed="hub, path, or weights=random",
+            fix=f"set {where}.path=DIR",
+        )
+    found = hub.cached(source.hub, source.revision)
+    if found is None:
+        identity = {"hub": source.hub, "revision": source.revision}
+        return Root("load_source", {"digest": ""}, {"path": ""}, identity, (source.hub, source.revision))
+    root = _local(found.path, family, where=f"{where}.hub")
+    return Root(
+        root.pass_name,
+        root.params,
+        root.neutral,
+        {"hub": source.hub, "revision": found.commit, **root.identity},
+    )
+
+
+def local_path(text: str, *, where: str) -> Path:
+    """A directory on this machine; `sample:NAME` is a part of the shipped sample."""
+    if text.startswith(SAMPLE_SCHEME):
+        name = text.removeprefix(SAMPLE_SCHEME)
+        names = [path.name for path in SAMPLE.iterdir() if path.is_dir()]
+        if name not in names:
+            raise unknown_name("shipped sample", name, names, where=where)
+        return SAMPLE / name
+    return Path(text).expanduser().absolute()
+
+
+def _random(source: ModelSource, *, seed: int, where: str) -> Root:
+    if not source.architecture:
+        raise UserError(
+            "random weights need the model's dimensions, and this recipe gives none",
+            where=f"{where}.architecture",
+            allowed="d_model, encoder_layers, decoder_layers, heads, mels, vocab",
+            fix="take a recipe that has them (whisper_tiny ... whisper_large_v3_turbo), or add them",
+        )
+    params = {**source.architecture, "seed": seed}
+    return Root("random_weights", params, {}, {"weights": "random", "seed": str(seed)})
+
+
+def _local(path: Path, family: str, *, where: str) -> Root:
+    if not path.is_dir():
+        raise UserError(
+            f"there is no directory {path}",
+            where=where,
+            allowed="a model in Hugging Face layout",
+            fix="correct it",
+        )
+    _check_architecture(path, family, where=where)
+    files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.suffix in SUFFIXES]
+    content = tree_digest(path, files, _file_digests(files))
+    return Root("load_source", {"digest": content}, {"path": str(path)}, {"sha256": content})
+
+
+def _check_architecture(path: Path, family: str, *, where: str) -> None:
+    config = path / "config.json"
+    try:
+        table = json.loads(config.read_text())
+        found = table.get("model_type", "unknown")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} holds no config.json",
+            where=where,
+            allowed="a model in Hugging Face layout",
+            fix="correct it",
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            "config.json is damaged", where=str(config), fix="download the model again"
+        ) from error
+    if found != family:
+        raise UserError(
+            f"the model is of the architecture '{found}'",
+            where=str(config),
+            allowed=family,
+            fix=f"choose a {family} model, or another recipe",
+        )
+
+
+def _file_digests(files: list[Path]) -> dict[str, str]:
+    """SHA-256 by file name; big files are hashed once and then recognised by size, time and inode."""
+    memory = home() / "digests.json"
+    known = read_json(memory) or {}
+    fresh = {}
+    for path in files:
+        stat = path.stat()
+        stamp = digest("stamp", [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+        fresh[path.name] = (stamp, known.get(stamp) or file_digest(path))
+    added = {stamp: value for stamp, value in fresh.values() if stamp not in known}
+    if added and os.access(home().parent, os.W_OK):
+        write_atomically(memory, json.dumps({**known, **added}))
+    return {name: value for name, (_, value) in fresh.items()}

@@ -1,0 +1,83 @@
+"""The contract of a pass: parameters as data, and `requires -> run -> ensures` on artifacts.
+
+Source of the three-step form: the pass infrastructure of onnx/ir-py. Importing a pass module must stay cheap (no
+torch, onnx or onnxruntime at module level), because planning reads its parameters and version.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pocket_opt.artifact import Artifact
+from pocket_opt.worker import silent
+
+Inputs = Mapping[str, Artifact]
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, unit)` from loops that take long, e.g. (12, 220, "clips")."""
+
+
+def neutral(default: Any) -> Any:
+    """A parameter that cannot change the result (threads, a path whose content is digested beside it).
+
+    It stays out of the key.
+    """
+    return field(default=default, metadata={"neutral": True})
+
+
+@dataclass(frozen=True)
+class NoParams:
+    """For passes without parameters."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass made, and what it did: counts, bytes, what was left out and why (all JSON values)."""
+
+    artifact: Artifact
+    did: Mapping[str, Any]
+
+
+P = TypeVar("P")
+
+
+class Pass(ABC, Generic[P]):
+    """One transformation or measurement. Its module's name is its registered name.
+
+    Attributes:
+        version: enters the key; raised whenever the same inputs and parameters give another result.
+        Params: frozen dataclass of JSON values (numbers, strings, booleans, tuples of these).
+        kind: a "build" changes the model; a "measure" makes a table of numbers, keyed by the host too.
+        tools: distributions whose installed versions enter the key.
+        inputs: names of the input edges, in order.
+        exclusive: it times or weighs, so no other such pass of this machine may run beside it.
+    """
+
+    version: ClassVar[int]
+    Params: ClassVar[type[Any]] = NoParams
+    kind: ClassVar[Literal["build", "measure"]] = "build"
+    tools: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ("model",)
+    exclusive: ClassVar[bool] = False
+
+    def requires(self, inputs: Inputs, params: P) -> None:
+        """Fail before the expensive part: raise PocketOptError naming node, layer or tensor, value and fix."""
+
+    @abstractmethod
+    def run(self, inputs: Inputs, params: P, workdir: Path, progress: Progress = silent) -> Outcome:
+        """Write the result's files into the empty directory `workdir` and describe them."""
+
+    def ensures(self, inputs: Inputs, params: P, outcome: Outcome) -> None:
+        """Check the output (structure, ports kept, finite weights); raise PocketOptError if it is not right."""
+
+
+def execute(step: Pass[P], inputs: Inputs, params: P, workdir: Path, progress: Progress = silent) -> Outcome:
+    """Run all three steps of a pass and save the artifact's description."""
+    step.requires(inputs, params)
+    outcome = step.run(inputs, params, workdir, progress)
+    step.ensures(inputs, params, outcome)
+    outcome.artifact.save()
+    return outcome

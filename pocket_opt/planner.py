@@ -1,0 +1,248 @@
+"""Recipe x target x level -> graph of passes, or every reason why not. Loads no model and needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pocket_opt.config.overrides import row_overrides
+from pocket_opt.config.parsing import parse
+from pocket_opt.config.schema import Config
+from pocket_opt.data.dataset import Dataset
+from pocket_opt.errors import UserError
+from pocket_opt.graph import Node, PassGraph
+from pocket_opt.graph_edits import Draft, apply_edits
+from pocket_opt.hosts import host_id
+from pocket_opt.identity import digest
+from pocket_opt.models.sources import Root, resolve
+from pocket_opt.passes import load_pass
+from pocket_opt.targets import load_target
+
+SAMPLE_CLIPS = "sample:evaluation"
+SOURCE, STUDENT, BASELINE = "source", "student", "baseline."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A variant before it runs.
+
+    Attributes:
+        result: the node whose artifact goes into the bundle.
+        off: name of a node that is not in the graph -> why.
+        roots: the source, and the student if there is one.
+        overrides: what sets this row apart from its recipe, target and level.
+        clips: how many clips quality is measured on; None without evaluation data.
+    """
+
+    config: Config
+    graph: PassGraph
+    result: str
+    off: Mapping[str, str]
+    roots: Mapping[str, Root]
+    overrides: tuple[str, ...]
+    clips: int | None
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def build_key(self) -> str:
+        """Identity of the model: the key of the result."""
+        return self.keys[self.result]
+
+    @property
+    def measurement_key(self) -> str:
+        """Identity of the numbers: build, data, runtime and host."""
+        return digest(
+            "measurement", {node.name: self.keys[node.name] for node in self.graph if node.kind == "measure"}
+        )
+
+    @property
+    def row_key(self) -> str:
+        """Identity of the row: recipe, target, level and overrides, as the user named them."""
+        config = self.config
+        return digest(
+            "row", [config.recipe.name, config.target.name, config.level.name, list(self.overrides)]
+        )
+
+    @property
+    def downloads(self) -> list[tuple[str, str]]:
+        """Hub ids and revisions that must be fetched before this plan can run."""
+        return [root.download for root in self.roots.values() if root.download]
+
+
+def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
+    """Plan one variant.
+
+    Args:
+        lines: the overrides as typed, for the row's identity.
+
+    Raises:
+        UserError: the first thing in the inputs that cannot be carried out.
+    """
+    target = load_target(config.target.name)
+    roots, off = _roots(config)
+    data, clips_path = _evaluation_data(config)
+    drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
+    last = SOURCE
+    if STUDENT in roots:
+        drafts.append(_root_draft(STUDENT, roots[STUDENT], "the level asks for a student"))
+        last = STUDENT
+    for step in target.steps(config.level.intents, config.decoder):
+        if step.off:
+            off[step.name] = step.off
+            continue
+        drafts.append(Draft(step.name, step.pass_name, dict(step.params), {"model": last}, step.why))
+        last = step.name
+    drafts, last, removed = apply_edits(drafts, config.nodes, result=last)
+    off.update(removed)
+    context = _measure_context(config, clips_path)
+    drafts += _measures(config, last, has_data=data is not None, off=off)
+    nodes = [_node(draft, config.nodes, context) for draft in drafts if draft.name not in off]
+    graph = PassGraph(nodes)
+    return Plan(
+        config, graph, last, off, roots, row_overrides(list(lines)), data and len(data.clips), graph.keys()
+    )
+
+
+def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:
+    recipe = config.recipe
+    roots = {SOURCE: resolve(recipe.model, recipe.family, seed=config.seed, where="recipe.model")}
+    if not config.level.intents.student:
+        return roots, {STUDENT: "this level asks for no student"}
+    if recipe.student is None:
+        return roots, {STUDENT: "the recipe names no student"}
+    if recipe.model.weights == "random":
+        return roots, {STUDENT: "random weights have nothing to distil"}
+    roots[STUDENT] = resolve(recipe.student, recipe.family, seed=config.seed, where="recipe.student")
+    return roots, {}
+
+
+def _root_draft(name: str, root: Root, why: str) -> Draft:
+    return Draft(name, root.pass_name, {**root.params, **root.neutral}, {}, why)
+
+
+def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset | None]:
+    """The data that quality is measured on (if there is any), and clips that parity and speed may use."""
+    own = config.data.evaluation.path or config.recipe.data.evaluation
+    where = "data.evaluation.path" if config.data.evaluation.path else "recipe.data.evaluation"
+    calibration = config.data.calibration.path
+    if calibration:
+        Dataset.open(calibration, where="data.calibration.path")
+    if config.recipe.model.weights == "random" or own is None:
+        return None, Dataset.open(own or SAMPLE_CLIPS, where=where)
+    data = Dataset.open(own, where=where)
+    return data, data
+
+
+def _measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
+    """What measurements may ask for; each takes the parameters that it declares."""
+    decoding = config.decoding
+    context: dict[str, Any] = {
+        "language": decoding.language,
+        "task": decoding.task,
+        "timestamps": decoding.timestamps,
+        "batch_size": decoding.batch_size,
+        "max_new_tokens": decoding.max_new_tokens,
+        "threads": config.target.threads,
+    }
+    if clips is not None:
+        context |= {"data_path": str(clips.source.absolute()), "data_digest": clips.digest()}
+    if config.data.evaluation.limit is not None:
+        context["limit"] = config.data.evaluation.limit
+    return context
+
+
+def _measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
+    """The measurements of the variant and of its baseline, the source model."""
+    reference = result == SOURCE
+    wanted = [
+        Draft(name, name, {}, {"model": result}, "measured on the result")
+        for name in ("quality", "latency", "memory")
+    ]
+    wanted.append(Draft("profile", "profile", {}, {"model": result}, "where the time goes"))
+    if not reference:
+        wanted += [
+            Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
+            for name in ("quality", "latency", "memory")
+        ]
+        wanted += [
+            Draft(
+                "degradation",
+                "degradation",
+                {},
+                {"quality": "quality", "baseline": BASELINE + "quality"},
+                "against NONE",
+            ),
+            Draft(
+                "parity",
+                "parity",
+                {},
+                {"model": result, "source": SOURCE},
+                "numerical distance from the source",
+            ),
+        ]
+    else:
+        off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
+    without_data = ("quality", BASELINE + "quality", "degradation")
+    if not has_data:
+        weights = config.recipe.model.weights
+        why = (
+            "random weights say nothing"
+            if weights == "random"
+            else "no evaluation data: set data.evaluation.path=DIR"
+        )
+        off |= {draft.name: why for draft in wanted if draft.name in without_data}
+    for name, edit in config.nodes.items():
+        if isinstance(edit, Mapping) and edit.get("enabled") is False:
+            off |= {
+                draft.name: "switched off by you"
+                for draft in wanted
+                if name in (draft.name, *draft.inputs.values())
+            }
+    return wanted
+
+
+def _node(draft: Draft, edits: Mapping[str, Any], context: Mapping[str, Any]) -> Node:
+    """A draft with its parameters checked against the pass, and everything that enters its key."""
+    where = f"nodes.{draft.name}"
+    step = load_pass(draft.pass_name, where=f"{where}.pass")
+    declared = {entry.name for entry in fields(step.Params)}
+    params = dict(draft.params)
+    if step.kind == "measure":
+        params = {key: value for key, value in context.items() if key in declared}
+        params |= dict((edits.get(draft.name) or {}).get("params") or {})
+    if set(draft.inputs) != set(step.inputs):
+        raise UserError(
+            f"the pass '{draft.pass_name}' takes the inputs {', '.join(step.inputs) or '(none)'}",
+            where=f"{where}.inputs",
+            fix="name each of them",
+        )
+    checked = asdict(parse(step.Params, params, where=f"{where}: params"))
+    neutral = {entry.name for entry in fields(step.Params) if entry.metadata.get("neutral")}
+    return Node(
+        name=draft.name,
+        pass_name=draft.pass_name,
+        version=step.version,
+        params={key: _plain(value) for key, value in checked.items() if key not in neutral},
+        neutral={key: _plain(value) for key, value in checked.items() if key in neutral},
+        inputs=draft.inputs,
+        tools={name: installed_version(name) for name in step.tools},
+        kind=step.kind,
+        host=host_id() if step.kind == "measure" else None,
+        why=draft.why,
+    )
+
+
+def installed_version(distribution: str) -> str:
+    """The installed version of a distribution, or "absent"."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,53 @@
+"""The contract of a target: which passes realise a level's intents there, and whether its runtime works here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pocket_opt.config.schema import Decoder, Intents
+
+
+@dataclass(frozen=True)
+class Step:
+    """One build pass that a target asks for.
+
+    Attributes:
+        name: the node's name in the graph.
+        off: why this step is not taken at this level; empty if it is.
+    """
+
+    name: str
+    pass_name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    off: str = ""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installable package that a target needs, for `doctor`."""
+
+    distribution: str
+    install: str
+
+
+class Target(Protocol):
+    """A device with its runtime.
+
+    Attributes:
+        name: registered name; the name of its file and of its choice under `conf/target/`.
+        verified: how its artifacts are run here: "native", "simulator" or "structural".
+        packages: what must be installed.
+        probe_task: worker task that really runs one operator through the runtime.
+    """
+
+    name: str
+    verified: str
+    packages: tuple[Package, ...]
+    probe_task: str
+
+    def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
+        """The build chain after the source, in order, with the steps that are off and why."""
+        ...

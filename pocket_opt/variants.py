@@ -1,0 +1,114 @@
+"""One variant from plan to bundle: download, run the graph, write the bundle, remember what the keys were made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pocket_opt.bundle.layout import Bundle, write_bundle
+from pocket_opt.engine import Observer, Run, run_graph
+from pocket_opt.graph import key_material
+from pocket_opt.home import home, write_atomically
+from pocket_opt.models import hub
+from pocket_opt.planner import Plan, plan_variant
+from pocket_opt.results import VariantRecord
+from pocket_opt.store import Store
+from pocket_opt.targets import load_target
+
+
+def open_store() -> Store:
+    """The store of this machine's home."""
+    return Store(home() / "store")
+
+
+def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
+    """Carry a plan out and return its bundle; nodes that the store has are not run again.
+
+    Raises:
+        PocketOptError: the download, a node or the disk failed.
+    """
+    plan = with_downloads(plan)
+    run = run_graph(plan.graph, open_store(), timeout_s=plan.config.timeout_s, observer=observer)
+    bundle = write_bundle(_record(plan, run), run.artifact(plan.result), destination(plan))
+    remember(plan)
+    return bundle
+
+
+def destination(plan: Plan) -> Path:
+    """`outputs/<recipe>/<target>/<level>-<row>/`, absolute."""
+    config = plan.config
+    name = f"{config.level.name}-{plan.row_key[:8]}"
+    return Path(config.output_dir).expanduser().absolute() / config.recipe.name / config.target.name / name
+
+
+def with_downloads(plan: Plan) -> Plan:
+    """Fetch the models that a plan names but this machine lacks, and plan again with what is now known."""
+    if not plan.downloads:
+        return plan
+    for hub_id, revision in plan.downloads:
+        hub.fetch(hub_id, revision)
+    return plan_variant(plan.config, plan.overrides)
+
+
+def remember(plan: Plan) -> None:
+    """Keep what the keys were made of, for `explain`."""
+    write_atomically(memory_of(plan), json.dumps(materials(plan)))
+
+
+def materials(plan: Plan) -> dict[str, Any]:
+    """Node name -> everything its key is made of."""
+    return {node.name: key_material(node, plan.keys) for node in plan.graph}
+
+
+def memory_of(plan: Plan) -> Path:
+    """The file that holds the last run's materials of this recipe, target and level."""
+    config = plan.config
+    return home() / "last" / f"{config.recipe.name}.{config.target.name}.{config.level.name}.json"
+
+
+def _record(plan: Plan, run: Run) -> VariantRecord:
+    config = plan.config
+    level = config.level
+    return VariantRecord(
+        recipe=config.recipe.name,
+        target=config.target.name,
+        level=level.name,
+        level_rank=level.rank,
+        overrides=plan.overrides,
+        build_key=plan.build_key,
+        measurement_key=plan.measurement_key,
+        row_key=plan.row_key,
+        config=asdict(config),
+        components={
+            config.recipe.family: {
+                "family": config.recipe.family,
+                "target": config.target.name,
+                "level": level.name,
+            }
+        },
+        nodes=tuple(run.records),
+        measurements=_measurements(plan, run),
+        budget=config.recipe.budget.get(level.name, {}),
+        verified={"how": load_target(config.target.name).verified, "scope": _scope(plan)},
+        license=config.recipe.license,
+        weights=config.recipe.model.weights,
+        seed=config.seed,
+    )
+
+
+def _measurements(plan: Plan, run: Run) -> dict[str, Mapping[str, Any]]:
+    return {
+        node.name: json.loads(run.artifact(node.name).path("result").read_text())
+        for node in plan.graph
+        if node.kind == "measure"
+    }
+
+
+def _scope(plan: Plan) -> str:
+    limit = plan.config.data.evaluation.limit
+    if plan.clips is None:
+        return "executed for speed and parity, not scored"
+    return f"{min(limit, plan.clips)} of {plan.clips} clips" if limit else f"all {plan.clips} clips"
