@@ -53,7 +53,7 @@ def optimize(
     """
     from pocket_opt.sessions import optimize_plan
 
-    return optimize_plan(plan(recipe, target, level, overrides), observer).bundle
+    return optimize_plan(plan(recipe, target, level, overrides), observer)
 
 
 def load(path: str | Path) -> LoadedModel:

@@ -6,19 +6,20 @@ A node's failure ends this graph with NodeFailed and leaves nothing in the store
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from pocket_opt import worker
 from pocket_opt.artifact import Artifact
 from pocket_opt.config.parsing import parse
+from pocket_opt.disk import refusal_of
 from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import Node, PassGraph, key_material
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import execute
 from pocket_opt.results import NodeRecord
-from pocket_opt.store import Entry, Store, storage_error
+from pocket_opt.store import Entry, Store
 
 TASK = "pocket_opt.engine:run_node"
 
@@ -35,6 +36,10 @@ class NodeFailed(PocketOptError):
         )
         self.node, self.cause = node.name, cause
         self.tail = getattr(cause, "tail", "")
+        self._made_of = (node, cause)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._made_of
 
     def __str__(self) -> str:
         return super().__str__() + "".join(f"\n  | {line}" for line in self.tail.splitlines())
@@ -67,7 +72,10 @@ class Silent:
 
 
 class Run:
-    """The outcome of a graph: a record for every node and the entries that were needed."""
+    """The outcome of a graph: a record for every node, and the entries of those that are in the store.
+
+    A node that nothing needed and that was removed from the store is recorded from the lineage of what it led to.
+    """
 
     def __init__(self) -> None:
         self.records: list[NodeRecord] = []
@@ -93,14 +101,19 @@ def run_graph(
     present = {name for name, key in keys.items() if store.get(key) is not None}
     needed = graph.needed(present)
     run, watch = Run(), observer or Silent()
+    computed = set()
     for node in graph:
         if node.name not in needed and node.name not in present:
             continue
         entry, status = _obtain(node, keys, run, store, timeout_s, watch)
         run.entries[node.name] = entry
-        record = _record(node, entry, status)
-        run.records.append(record)
-        watch.finished(record)
+        computed |= {node.name} if status == "run" else set()
+        watch.finished(_record(node, entry.key, entry.record, status))
+    made = _lineage(run.entries.values())
+    for node in graph:
+        key, status = keys[node.name], "run" if node.name in computed else "cached"
+        if key in made:
+            run.records.append(_record(node, key, made[key], status))
     return run
 
 
@@ -114,12 +127,24 @@ def _obtain(
             return entry, "cached"
         watch.started(node)
         try:
+            _check_inputs(node, run)
             if load_pass(node.pass_name).exclusive:
                 with store.lock("measurement"):
                     return _compute(node, keys, run, store, timeout_s, watch), "run"
             return _compute(node, keys, run, store, timeout_s, watch), "run"
         except PocketOptError as error:
             raise NodeFailed(node, error) from error
+
+
+def _check_inputs(node: Node, run: Run) -> None:
+    """What was there when the run began, so that its inputs were not needed, may have been removed since."""
+    lost = [source for source in node.inputs.values() if source not in run.entries]
+    if lost:
+        raise PocketOptError(
+            f"its input '{lost[0]}' was removed from the store while the graph ran",
+            where="store",
+            fix="run the same command again, and `pocket-opt gc` only when nothing runs",
+        )
 
 
 def _compute(
@@ -145,6 +170,7 @@ def _compute(
             "bytes_before": _first_size(inputs),
             "bytes_after": model_bytes(Artifact.load(part)),
             "did": reply.value,
+            "lineage": _lineage(run.entries[source] for source in node.inputs.values()),
         }
         return store.publish(key, part, record)
 
@@ -157,10 +183,13 @@ def run_node(payload: Mapping[str, Any], progress: Any) -> Any:
     workdir = Path(payload["workdir"])
     try:
         return dict(execute(step, inputs, params, workdir, progress).did)
-    except OSError as error:
-        if error.errno is None or isinstance(error, FileNotFoundError):
+    except PocketOptError:
+        raise
+    except Exception as error:
+        refusal = refusal_of(error, workdir)
+        if refusal is None:
             raise
-        raise storage_error(error, workdir) from error
+        raise refusal from error
 
 
 NOT_THE_MODEL = ("processor", "generation", "result")
@@ -178,8 +207,19 @@ def _first_size(inputs: Mapping[str, Path]) -> int:
     return 0
 
 
-def _record(node: Node, entry: Entry, status: Any) -> NodeRecord:
-    made = entry.record
+FACTS = ("seconds", "bytes_before", "bytes_after", "did")
+
+
+def _lineage(entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+    """Key -> how it was made, of entries and of everything that they were made from."""
+    table: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        table |= entry.record.get("lineage", {})
+        table[entry.key] = {name: entry.record[name] for name in FACTS}
+    return table
+
+
+def _record(node: Node, key: str, made: Mapping[str, Any], status: Any) -> NodeRecord:
     return NodeRecord(
         name=node.name,
         pass_name=node.pass_name,
@@ -187,10 +227,7 @@ def _record(node: Node, entry: Entry, status: Any) -> NodeRecord:
         kind=node.kind,
         params=dict(node.params),
         inputs=tuple(node.inputs.values()),
-        key=entry.key,
+        key=key,
         status=status,
-        seconds=made["seconds"],
-        bytes_before=made["bytes_before"],
-        bytes_after=made["bytes_after"],
-        did=made["did"],
+        **{name: made[name] for name in FACTS},
     )

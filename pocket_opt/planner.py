@@ -13,7 +13,7 @@ from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
 from pocket_opt.graph import Node, PassGraph
-from pocket_opt.graph_edits import Draft, apply_edits
+from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
 from pocket_opt.models.sources import Root, resolve
@@ -94,14 +94,15 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
             continue
         drafts.append(Draft(step.name, step.pass_name, dict(step.params), {"model": last}, step.why))
         last = step.name
-    drafts, last, removed = apply_edits(drafts, config.nodes, result=last)
-    off.update(removed)
+    drafts, last, removed = apply_edits(drafts, config.nodes, result=last, off=off)
+    off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
     context = _measure_context(config, clips_path)
     drafts += _measures(config, last, has_data=data is not None, off=off)
-    nodes = [_node(draft, config.nodes, context) for draft in drafts if draft.name not in off]
+    edits = read_edits(config.nodes)
+    nodes = [_node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off]
     graph = PassGraph(nodes)
     return Plan(
-        config, graph, last, off, roots, row_overrides(list(lines)), data and len(data.clips), graph.keys()
+        config, graph, last, off, roots, row_overrides(list(lines)), len(data.clips) if data else None, graph.keys()
     )
 
 
@@ -193,8 +194,8 @@ def _measures(config: Config, result: str, *, has_data: bool, off: dict[str, str
             else "no evaluation data: set data.evaluation.path=DIR"
         )
         off |= {draft.name: why for draft in wanted if draft.name in without_data}
-    for name, edit in config.nodes.items():
-        if isinstance(edit, Mapping) and edit.get("enabled") is False:
+    for name, edit in read_edits(config.nodes).items():
+        if not edit.enabled:
             off |= {
                 draft.name: "switched off by you"
                 for draft in wanted
@@ -203,7 +204,7 @@ def _measures(config: Config, result: str, *, has_data: bool, off: dict[str, str
     return wanted
 
 
-def _node(draft: Draft, edits: Mapping[str, Any], context: Mapping[str, Any]) -> Node:
+def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
     """A draft with its parameters checked against the pass, and everything that enters its key."""
     where = f"nodes.{draft.name}"
     step = load_pass(draft.pass_name, where=f"{where}.pass")
@@ -211,7 +212,7 @@ def _node(draft: Draft, edits: Mapping[str, Any], context: Mapping[str, Any]) ->
     params = dict(draft.params)
     if step.kind == "measure":
         params = {key: value for key, value in context.items() if key in declared}
-        params |= dict((edits.get(draft.name) or {}).get("params") or {})
+        params |= edit.params
     if set(draft.inputs) != set(step.inputs):
         raise UserError(
             f"the pass '{draft.pass_name}' takes the inputs {', '.join(step.inputs) or '(none)'}",

@@ -64,3 +64,23 @@ class VariantRecord:
     license: str
     weights: Literal["pretrained", "random"]
     seed: int
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """One variant that did not become a bundle.
+
+    Attributes:
+        recipe, target, level, level_rank, overrides, row_key: as of VariantRecord.
+        node: the node of the graph that failed; "" if something else did.
+        reason: the error as the user saw it.
+    """
+
+    recipe: str
+    target: str
+    level: str
+    level_rank: int
+    overrides: tuple[str, ...]
+    row_key: str
+    node: str
+    reason: str

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from uuid import uuid4
 
 from filelock import FileLock
 
-from pocket_opt.artifact import Artifact
+from pocket_opt.artifact import DESCRIPTION, Artifact
+from pocket_opt.disk import storage_error
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import read_json, write_atomically
 from pocket_opt.identity import file_digest
@@ -75,15 +76,16 @@ class Store:
         if entry is None or not self._is_intact(entry, thorough=thorough):
             self._isolate(root)
             return None
-        os.utime(root)
+        with suppress(OSError):  # a store that can only be read serves as well
+            os.utime(root)
         return entry
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
         """A new empty directory to build `key` in; removed afterwards unless it was published."""
-        self._sweep_parts()
         part = self._parts / f"{key}.{HOST}.{os.getpid()}.{uuid4().hex[:8]}"
         try:
+            self._sweep_parts()
             part.mkdir(parents=True)
             yield part
         except OSError as error:
@@ -117,10 +119,10 @@ class Store:
         """Key, bytes and time of last use (seconds since the epoch) of every entry, least recently used first."""
         rows = []
         for root in self._objects.glob("*/*"):
-            table = read_json(root / ENTRY)
-            if table is not None:
-                size = sum(int(row["size"]) for row in table["files"].values())
-                rows.append((root.name, size, root.stat().st_mtime))
+            entry = self._read(root.name)
+            if entry is not None:
+                with suppress(FileNotFoundError):
+                    rows.append((root.name, entry.size, root.stat().st_mtime))
         return sorted(rows, key=lambda row: row[2])
 
     def collect(self, max_bytes: int) -> tuple[int, int]:
@@ -131,14 +133,18 @@ class Store:
             if total - freed <= max_bytes:
                 break
             with self.lock(key):
-                self._remove(self.path(key))
-                (self._verified / f"{key}.json").unlink(missing_ok=True)
+                self._remove(key)
             freed, count = freed + size, count + 1
+        for root in self._objects.glob("*/*"):
+            if self._read(root.name) is None:
+                self._isolate(root)
         self._sweep_parts()
         remove_tree(self.quarantine)
         return count, freed
 
     def _publish(self, key: str, part: Path, record: dict[str, Any]) -> Entry:
+        if not (part / DESCRIPTION).is_file():
+            raise PocketOptError("there is no artifact to publish", where=f"{part.name}/{DESCRIPTION}")
         names = sorted(path for path in part.rglob("*") if path.is_file())
         files = {
             path.relative_to(part).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
@@ -151,11 +157,11 @@ class Store:
         _sync(part)
         final = self.path(key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        if not _moved(part, final):
+            first = self.get(key)
+            if first is not None:
+                return first
             os.rename(part, final)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
         _sync(final.parent)
         entry = self._read(key)
         if entry is None:
@@ -164,11 +170,14 @@ class Store:
         return entry
 
     def _read(self, key: str) -> Entry | None:
+        """The entry as it is written, not verified; None if it cannot be read or is that of another key."""
         root = self.path(key)
         try:
             table = json.loads((root / ENTRY).read_text())
-            return Entry(key, Artifact.load(root), table["record"], table["files"])
-        except (OSError, ValueError, KeyError, TypeError):
+            files = {str(name): dict(row) for name, row in table["files"].items()}
+            entry = Entry(key, Artifact.load(root), dict(table["record"]), files)
+            return entry if table["key"] == key and entry.size >= 0 else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _is_intact(self, entry: Entry, *, thorough: bool) -> bool:
@@ -180,28 +189,35 @@ class Store:
                 path = root / name
                 if path.stat().st_size != table["size"] or file_digest(path) != table["sha256"]:
                     return False
-            self._remember(entry)
         except OSError:
             return False
+        self._remember(entry)
         return True
 
     def _remember(self, entry: Entry) -> None:
-        write_atomically(self._verified / f"{entry.key}.json", json.dumps(_stamps(entry)))
+        """Note that an entry was verified; that only saves hashing, so a disk that refuses is no matter."""
+        with suppress(OSError):
+            write_atomically(self._verified / f"{entry.key}.json", json.dumps(_stamps(entry)))
 
     def _isolate(self, root: Path) -> None:
-        self.quarantine.mkdir(parents=True, exist_ok=True)
+        self._move(root, self.quarantine / f"{root.name}.{int(time.time())}.{uuid4().hex[:8]}")
+
+    def _remove(self, key: str) -> None:
+        """Rename first, so that nobody reads a half-removed entry."""
+        doomed = self._parts / f"removed.{HOST}.{os.getpid()}.{uuid4().hex[:8]}"
+        self._move(self.path(key), doomed)
+        remove_tree(doomed)
+        (self._verified / f"{key}.json").unlink(missing_ok=True)
+
+    def _move(self, root: Path, place: Path) -> None:
+        """Take an entry out of the store in one step; one that another process took first is no matter."""
         try:
-            os.rename(root, self.quarantine / f"{root.name}.{int(time.time())}.{uuid4().hex[:8]}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(root, place)
         except FileNotFoundError:
             return
-
-    def _remove(self, root: Path) -> None:
-        """Rename first, so that nobody reads a half-removed entry."""
-        if root.is_dir():
-            self._parts.mkdir(parents=True, exist_ok=True)
-            doomed = self._parts / f"removed.{HOST}.{os.getpid()}.{uuid4().hex[:8]}"
-            os.rename(root, doomed)
-            remove_tree(doomed)
+        except OSError as error:
+            raise storage_error(error, self.root) from error
 
     def _sweep_parts(self) -> None:
         """Remove what processes of this host left behind when they were killed."""
@@ -209,7 +225,8 @@ class Store:
             return
         for part in self._parts.iterdir():
             pieces = part.name.rsplit(".", 3)
-            if len(pieces) == 4 and pieces[1] == HOST and not is_alive(int(pieces[2])):
+            ours = len(pieces) == 4 and pieces[1] == HOST and pieces[2].isdigit()
+            if ours and not is_alive(int(pieces[2])):
                 remove_tree(part)
 
 
@@ -229,25 +246,20 @@ def remove_tree(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def storage_error(error: OSError, place: Path) -> PocketOptError:
-    """A disk's refusal (full, quota, read-only, permissions) in words, with what to do."""
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "no permission to write",
-    }
-    what = reasons.get(error.errno or 0, f"the disk refused ({error.strerror or error})")
-    return PocketOptError(
-        what,
-        where=str(error.filename or place),
-        fix="free space (`pocket-opt gc`), or set POCKET_OPT_HOME and output_dir to another disk",
-    )
-
-
 def _stamps(entry: Entry) -> dict[str, list[int]]:
     stats = {name: (entry.artifact.root / name).stat() for name in entry.files}
     return {name: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats.items()}
+
+
+def _moved(part: Path, final: Path) -> bool:
+    """Rename; False if an entry is there already."""
+    try:
+        os.rename(part, final)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

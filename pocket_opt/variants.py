@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket_opt.bundle.layout import Bundle, write_bundle
+from pocket_opt.bundle.publication import bundle_directory
 from pocket_opt.engine import Observer, Run, run_graph
 from pocket_opt.graph import key_material
 from pocket_opt.home import home, write_atomically
@@ -32,7 +33,10 @@ def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
     """
     plan = with_downloads(plan)
     run = run_graph(plan.graph, open_store(), timeout_s=plan.config.timeout_s, observer=observer)
-    bundle = write_bundle(_record(plan, run), run.artifact(plan.result), destination(plan))
+    measured = {node.name: run.artifact(node.name) for node in plan.graph if node.kind == "measure"}
+    bundle = write_bundle(
+        _record(plan, run), run.artifact(plan.result), destination(plan), measurements=measured
+    )
     remember(plan)
     return bundle
 
@@ -40,8 +44,8 @@ def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
 def destination(plan: Plan) -> Path:
     """`outputs/<recipe>/<target>/<level>-<row>/`, absolute."""
     config = plan.config
-    name = f"{config.level.name}-{plan.row_key[:8]}"
-    return Path(config.output_dir).expanduser().absolute() / config.recipe.name / config.target.name / name
+    outputs = Path(config.output_dir).expanduser().absolute()
+    return bundle_directory(outputs, config.recipe.name, config.target.name, config.level.name, plan.row_key)
 
 
 def with_downloads(plan: Plan) -> Plan:

@@ -42,6 +42,9 @@ class WorkerError(PocketOptError):
         super().__init__(what, where=where, allowed=allowed, fix=fix)
         self.tail = tail
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return *super().__reduce__(), {"tail": self.tail}
+
     def __str__(self) -> str:
         indented = "".join(f"\n  | {line}" for line in self.tail.splitlines())
         return super().__str__() + (f"\n  last lines of its output:{indented}" if indented else "")
@@ -89,18 +92,17 @@ def _supervise(
     timeout_s: float | None,
     on_progress: Callable[[int, int, str], None],
 ) -> Reply:
-    child = subprocess.Popen(
-        [python, "-m", "pocket_opt.worker", str(job)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env=_environment(env),
-        start_new_session=True,
-    )
+    child = _start([python, "-m", "pocket_opt.worker", str(job)], stderr, env)
     late = threading.Event()
-    timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, lambda: (late.set(), _kill(child)))
+
+    def stop() -> None:
+        late.set()
+        _kill(child)
+
+    timer = threading.Timer(min(timeout_s or threading.TIMEOUT_MAX, threading.TIMEOUT_MAX), stop)
     timer.daemon = True
     timer.start()
+    threading.Thread(target=_reap, args=(child,), daemon=True).start()
     try:
         last = _last_message(child, on_progress)
         child.wait()
@@ -114,6 +116,30 @@ def _supervise(
     return _reply(last, child.returncode, _tail(stderr))
 
 
+def _start(command: list[str], stderr: IO[bytes], env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=_environment(env),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerError(
+            f"the interpreter cannot be started ({error.strerror})",
+            where=command[0],
+            fix="install it, or correct its path",
+        ) from error
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    """When the child ends, end what it started: a fork that holds the pipe would keep the reader waiting."""
+    child.wait()
+    _kill(child)
+
+
 def _last_message(
     child: subprocess.Popen[bytes], on_progress: Callable[[int, int, str], None]
 ) -> dict[str, Any]:
@@ -122,11 +148,20 @@ def _last_message(
     assert child.stdout is not None
     with child.stdout as stream:
         for line in stream:
-            with contextlib.suppress(ValueError):
-                last = json.loads(line)
-                if "progress" in last:
-                    on_progress(*last["progress"])
+            message = _message(line)
+            if "progress" in message:
+                on_progress(*message["progress"])
+            last = message or last
     return last
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """One message, or nothing for a line that an interpreter printed while it started."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def _reply(last: dict[str, Any], status: int, tail: str) -> Reply:

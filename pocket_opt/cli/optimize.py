@@ -70,6 +70,8 @@ def conclude(session: Session) -> int:
         console.print(render_table(finished.manifests, finished.failures))
     for name, path in finished.places.items():
         console.print(f"{name:<9}{_near(path)}", markup=False)
+    for warning in finished.warnings:
+        errors.print(f"warning: {warning}", markup=False)
     return 1 if finished.failures else 0
 
 

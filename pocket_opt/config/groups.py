@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
         raise UserError(f"{problem}", where=f"{path}{line}", fix="correct the file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(

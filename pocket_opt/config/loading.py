@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pocket_opt.config import groups
-from pocket_opt.config.overrides import Overrides, check
+from pocket_opt.config.overrides import ORIGIN, Overrides, check, origin
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
 
+PLACE = "configuration"
+
 
 def load(lines: Sequence[str]) -> Config:
     """The configuration that `lines` (overrides as typed) describe; UserError for anything wrong in them."""
-    return from_table(compose(check(lines, sweep=False)))
+    overrides = check(lines, sweep=False)
+    return from_table(compose(overrides), lines, recipe_file=overrides.recipe_file)
 
 
-def from_table(table: Mapping[str, Any]) -> Config:
-    """The configuration in a composed table (without Hydra's own part)."""
+def from_table(
+    table: Mapping[str, Any], lines: Sequence[str] = (), *, recipe_file: Path | None = None
+) -> Config:
+    """The configuration in a composed table (without Hydra's own part).
+
+    Args:
+        lines, recipe_file: the overrides and the user's recipe file that it came from, to tell the origin of errors.
+    """
     own = {key: value for key, value in table.items() if key not in ("hydra", "experiment")}
     if own.get("recipe") is None:
         raise UserError("no recipe is chosen", where="recipe", allowed=", ".join(groups.choices("recipe")))
-    return parse(Config, own, where="configuration")
+    try:
+        return parse(Config, own, where=PLACE)
+    except UserError as error:
+        key = error.where.removeprefix(PLACE).removeprefix(": ")
+        error.where = (key and origin(key, lines)) or _file_of(key, own, recipe_file)
+        raise
+
+
+def _file_of(key: str, table: Mapping[str, Any], recipe_file: Path | None) -> str:
+    """The file that holds a key: that of the choice made in its group, else the defaults."""
+    group = key.split(".", maxsplit=1)[0]
+    if group not in groups.GROUPS or not isinstance(table.get(group), Mapping):
+        return f"{PLACE}: {key}" if key else PLACE
+    files = groups.choices(group) | ({recipe_file.stem: recipe_file} if recipe_file else {})
+    file = files.get(str(table[group].get("name")))
+    return f"{file}: {key}" if file else f"{PLACE}: {key}"
 
 
 def compose(overrides: Overrides, *, with_hydra: bool = False) -> dict[str, Any]:
     """Compose the YAML files and `overrides` into one resolved table."""
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     groups.register(overrides.recipe_file)
-    try:
-        with initialize_config_dir(str(groups.data_folder("conf")), version_base="1.3"):
-            composed = hydra_compose("config", list(overrides.lines), return_hydra_config=with_hydra)
+    with _hydra():
+        composed = hydra_compose("config", list(overrides.lines), return_hydra_config=with_hydra)
         if with_hydra:
             hydra = composed.hydra
             return {"mode": str(hydra.mode), "params": dict(hydra.sweeper.params or {})}
         table: Any = OmegaConf.to_container(composed, resolve=True)
         return dict(table)
+
+
+@contextmanager
+def _hydra() -> Iterator[Any]:
+    """Hydra set up on `conf/`, its errors as ours; gives its configuration loader."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(groups.data_folder("conf")), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
     except (HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        raise UserError(_first_lines(error), where="composing the configuration") from error
+        raise _as_ours(error) from error
     finally:
         GlobalHydra.instance().clear()
 
@@ -66,9 +100,20 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
         return [list(lines)]
     own = [*params, *lines]
     check(own, sweep=True)
-    parsed = OverridesParser.create().parse_overrides(own)
-    return [list(batch) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+    groups.register()
+    with _hydra() as loader:
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(own)
+        return [list(batch) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
 
 
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).strip().splitlines()[:2])
+def _as_ours(error: Exception) -> UserError:
+    """Hydra's errors name no origin, except that a value which cannot be parsed is known."""
+    lines = str(error).strip().splitlines()
+    unparsed = getattr(error, "override", None)
+    if unparsed:
+        return UserError(
+            f"the value cannot be read: {lines[0]}",
+            where=f"{ORIGIN}: {unparsed.lstrip('+')}",
+            fix="put quotes around it: \"key='value'\"",
+        )
+    return UserError(" ".join(lines[:2]), where="composing the configuration")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pocket_opt.config import groups
 from pocket_opt.config.schema import Config
@@ -41,15 +41,12 @@ def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
     checked = []
     for line in lines:
         key, sign, value = _split(line)
-        if key.split(".")[0] == "hydra":
+        if _root(key) == "hydra":
             checked.append(line)
         elif key in groups.GROUPS:
-            path = groups.recipe_file(value) if key == "recipe" else None
-            if path is not None:
-                recipe, value = _existing(path), path.stem
-            elif sign != "~":
-                _check_choices(key, value, sweep=sweep, line=line)
-            checked.append(f"{key}={value}" if sign != "~" else line)
+            file = None if sign == "~" else _check_choices(key, value, sweep=sweep, line=line)
+            recipe = file if key == "recipe" else recipe
+            checked.append(f"{key}={file.stem}" if file else line.lstrip("+"))
         else:
             _check_key(key, line)
             _check_value(line, value, sweep=sweep)
@@ -59,16 +56,21 @@ def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
 
 def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
     """The overrides that make a row differ from others of the same recipe, target and level, sorted."""
-    kept = []
+    kept = {}
     for line in lines:
-        key = _split(line)[0]
-        if (
-            key.split(".")[0] not in (*NEUTRAL_KEYS, "recipe", "target", "level")
-            or ("." in key
-            and not key.startswith(NEUTRAL_KEYS))
-        ):
-            kept.append(line.lstrip("+"))
-    return tuple(sorted(kept))
+        key, sign, value = _split(line)
+        if key not in ("recipe", "target", "level") and _root(key) not in NEUTRAL_KEYS:
+            kept[key] = f"~{key}" if sign == "~" else f"{key}={value}"
+    return tuple(sorted(kept.values()))
+
+
+def origin(key: str, lines: Sequence[str]) -> str | None:
+    """The override that sets `key` or a table above it, as a place for errors; None if no override does."""
+    for line in reversed(lines):
+        name = _split(line)[0]
+        if name not in groups.GROUPS and f"{key}.".startswith(f"{name}."):
+            return f"{ORIGIN}: {line}"
+    return None
 
 
 def _split(line: str) -> tuple[str, str, str]:
@@ -83,11 +85,16 @@ def _split(line: str) -> tuple[str, str, str]:
     return key, sign, value
 
 
+def _root(key: str) -> str:
+    """The first part of a key: "hydra" of "hydra.mode" and of "hydra/launcher"."""
+    return key.split(".", maxsplit=1)[0].split("/", maxsplit=1)[0]
+
+
 def _set(key: str, sign: str, value: str) -> str:
     """An override that Hydra accepts whether or not the YAML holds the key; removal becomes switching off."""
     if sign == "~":
         parts = key.split(".")
-        is_node = parts[0] == "nodes" and len(parts) == 2
+        is_node = parts[0] == "nodes" and len(parts) == (3 if parts[1:2] == ["baseline"] else 2)
         return f"++{key}.enabled=false" if is_node else f"++{key}=null"
     return f"++{key}={value}"
 
@@ -103,13 +110,21 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> None:
-    names = value.split(",") if sweep else [value]
+def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> Path | None:
+    """Check the names that a group is given; returns the file if one is a recipe's path.
+
+    What a function of Hydra's grammar stands for in a sweep, e.g. `glob(H*)`, is checked once it is expanded.
+    """
     if not sweep and "," in value:
         raise _needs_sweep(line)
-    for name in names:
-        if name not in ("null", "") and not name.startswith(("glob(", "choice(")):
+    file = None
+    for name in [] if sweep and "(" in value else value.split(","):
+        path = groups.recipe_file(name) if group == "recipe" else None
+        if path is not None:
+            file = _existing(path)
+        elif not (name == "null" and group == "experiment"):
             groups.check_choice(group, name.strip(), where=f"{ORIGIN}: {line}")
+    return None if sweep else file
 
 
 def _check_value(line: str, value: str, *, sweep: bool) -> None:
@@ -140,7 +155,10 @@ def _check_key(key: str, line: str) -> None:
                 raise unknown_name("key", ".".join([*done, part]), known, where=f"{ORIGIN}: {line}")
             hint = get_type_hints(hint)[part]
         elif get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):
-            hint = get_args(hint)[1]
+            names, hint = get_args(hint)
+            if get_origin(names) is Literal and part not in get_args(names):
+                known = [".".join([*done, name]) for name in get_args(names)]
+                raise unknown_name("key", ".".join([*done, part]), known, where=f"{ORIGIN}: {line}")
         elif hint is not Any:
             raise UserError(
                 f"'{'.'.join(done)}' is a value and has no key '{part}'", where=f"{ORIGIN}: {line}"

@@ -1,7 +1,8 @@
 """From plain data (YAML, JSON, the command line) to frozen dataclasses, with errors that name key, origin and remedy.
 
 One parser serves everything a user may write: configuration, recipes, levels and the parameters of passes. Supported
-field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], Mapping[str, X] and dataclasses.
+field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], Mapping[str, X] and dataclasses. The
+least value of a number stands in its field's metadata: `{"at_least": 1}`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def parse(kind: type[T], data: Any, *, where: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise _wrong(data, "a table of keys", where)
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     for key in data:
         if key not in hints:
             raise unknown_name("key", str(key), hints, where=where)
@@ -37,6 +38,9 @@ def parse(kind: type[T], data: Any, *, where: str) -> T:
     for entry in fields(kind):  # type: ignore[arg-type]
         if entry.name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise UserError(f"the key '{entry.name}' is missing", where=where, fix=f"add {entry.name}")
+        least, value = entry.metadata.get("at_least"), values.get(entry.name)
+        if least is not None and value is not None and not value >= least:
+            raise _wrong(value, f"a number from {least} on", _join(where, entry.name))
     return kind(**values)
 
 
@@ -60,9 +64,12 @@ def convert(hint: Any, value: Any, *, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(value, "a table of keys", where)
-        return {str(key): convert(options[1], item, where=_join(where, key)) for key, item in value.items()}
-    if is_dataclass(hint):
-        return parse(hint, value, where=where)  # type: ignore[type-var]
+        return {
+            convert(options[0], key, where=where): convert(options[1], item, where=_join(where, key))
+            for key, item in value.items()
+        }
+    if isinstance(hint, type) and is_dataclass(hint):
+        return parse(hint, value, where=where)
     return _scalar(hint, value, where)
 
 

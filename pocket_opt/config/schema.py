@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-LEVELS = ("NONE", "BASIC", "MEDIUM", "HIGH", "EXTREME")
+LevelName = Literal["NONE", "BASIC", "MEDIUM", "HIGH", "EXTREME"]
+LEVELS: tuple[LevelName, ...] = get_args(LevelName)
+NOT_NEGATIVE = {"at_least": 0}
+POSITIVE = {"at_least": 1}
+"""Bounds of numbers, in the metadata of their fields."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Recipe:
         None  # a smaller model distilled from it, used where the level asks for a student
     )
     data: RecipeData = field(default_factory=RecipeData)  # data sets that come with it
-    budget: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # level -> metric -> limit
+    budget: Mapping[LevelName, Mapping[str, float]] = field(
+        default_factory=dict
+    )  # level -> metric -> upper limit
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Intents:
 class Level:
     """How hard to optimize."""
 
-    name: str  # NONE, BASIC, MEDIUM, HIGH or EXTREME
+    name: LevelName  # the name of the file
     rank: int  # 0 to 4, for sorting and charts
     intents: Intents  # what is asked for
     summary: str = ""  # one line for `pocket-opt list`
@@ -82,7 +88,9 @@ class TargetSettings:
 
     name: str  # the target's registered name
     summary: str = ""  # one line for `pocket-opt list`
-    threads: int = 0  # intra-operator threads of the runtime; 0 lets the runtime choose
+    threads: int = field(
+        default=0, metadata=NOT_NEGATIVE
+    )  # threads of the runtime; 0 lets it choose
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,10 @@ class Decoding:
     language: str | None = None  # language of the speech; null takes each clip's own
     task: Literal["transcribe", "translate"] = "transcribe"  # translate gives English text
     timestamps: bool = False  # predict segment times
-    batch_size: int = 8  # clips decoded together when measuring quality
-    max_new_tokens: int | None = None  # limit of tokens a window; null takes what the model allows
+    batch_size: int = field(default=8, metadata=POSITIVE)  # clips decoded together when measuring quality
+    max_new_tokens: int | None = field(
+        default=None, metadata=POSITIVE
+    )  # limit of tokens a window; null takes what the model allows
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class EvaluationData:
     """The clips that quality is measured on."""
 
     path: str | None = None  # directory or transcripts file; null takes the recipe's
-    limit: int | None = None  # use only so many clips
+    limit: int | None = field(default=None, metadata=POSITIVE)  # use only so many clips
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,6 @@ class Config:
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
     output_dir: str = "outputs"  # where bundles, reports and logs go
-    timeout_s: float = 3600.0  # limit for one node, in seconds
+    timeout_s: float = field(default=3600.0, metadata=POSITIVE)  # limit for one node, in seconds
     fail_fast: bool = False  # in a sweep, stop at the first failure
-    seed: int = 0  # seed of everything random
+    seed: int = field(default=0, metadata=NOT_NEGATIVE)  # seed of everything random

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.errors import PocketOptError
 from pocket_opt.worker import silent
 
 Inputs = Mapping[str, Artifact]
@@ -78,6 +79,19 @@ def execute(step: Pass[P], inputs: Inputs, params: P, workdir: Path, progress: P
     """Run all three steps of a pass and save the artifact's description."""
     step.requires(inputs, params)
     outcome = step.run(inputs, params, workdir, progress)
+    _check_files(outcome.artifact, workdir)
     step.ensures(inputs, params, outcome)
     outcome.artifact.save()
     return outcome
+
+
+def _check_files(artifact: Artifact, workdir: Path) -> None:
+    """What a pass describes, it must have written where it was told to."""
+    named = [workdir / name for part in artifact.components.values() for name in part.files]
+    missing = [path for path in named if not path.is_file()]
+    if artifact.root != workdir or missing:
+        raise PocketOptError(
+            "the pass describes an artifact that it did not write",
+            where=str(missing[0].relative_to(workdir) if missing else artifact.root),
+            allowed="files below workdir",
+        )

@@ -1,0 +1,172 @@
+"""A bundle opened for use: `LoadedModel.transcribe` gives text at once, to `await`, or segment by segment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocket_opt.bundle.layout import Bundle, open_bundle
+from pocket_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pocket_opt.models.whisper.run import DecodeOptions, Segment, Transcript
+    from pocket_opt.runtimes.base import SpeechRuntime
+
+    Samples = NDArray[np.float32]
+
+
+class Transcription:
+    """A transcript to be: computed when it is asked for, and kept.
+
+    `transcription.text` (or `tokens`, `segments`, `language`, `result`) computes and returns; `await transcription`
+    computes in a thread and returns the whole `Transcript`; `for segment in transcription` gives the segments of each
+    window of the audio as soon as that window is decoded.
+    """
+
+    def __init__(self, whole: Callable[[], Transcript], windows: Callable[[], Iterator[Transcript]]) -> None:
+        self._whole, self._windows = whole, windows
+        self._result: Transcript | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def result(self) -> Transcript:
+        """The whole transcript."""
+        with self._lock:
+            if self._result is None:
+                self._result = self._whole()
+            return self._result
+
+    @property
+    def text(self) -> str:
+        """The words."""
+        return self.result.text
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The generated ids, without prompt and end tokens."""
+        return self.result.tokens
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Pieces of the text with start and end in seconds; without timestamps one a window."""
+        return self.result.segments
+
+    @property
+    def language(self) -> str | None:
+        """Code of the language that was given or detected; None for English-only models."""
+        return self.result.language
+
+    def __await__(self) -> Generator[object, None, Transcript]:
+        return asyncio.to_thread(lambda: self.result).__await__()
+
+    def __iter__(self) -> Iterator[Segment]:
+        windows = self._windows() if self._result is None else iter([self._result])
+        for heard in windows:
+            yield from heard.segments
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class LoadedModel:
+    """The model of a bundle. Its runtime is opened at the first transcription and kept.
+
+    Args:
+        path: the bundle's directory.
+        threads: of the runtime; 0 leaves their number to it.
+
+    Raises:
+        UserError: `path` holds no bundle.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        self.bundle: Bundle = open_bundle(Path(path))
+        self._threads = threads
+        self._opened: SpeechRuntime | None = None
+        self._lock = threading.Lock()
+
+    def transcribe(
+        self,
+        audio: str | Path | Samples,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        timestamps: bool = False,
+        max_new_tokens: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Transcription:
+        """The transcript of one recording; see `Transcription` for its three forms.
+
+        Args:
+            audio: a file (wav, flac, ogg, mp3; AAC where ffmpeg is installed), or mono samples `[samples]` in -1..1.
+            language: code of the language spoken, e.g. "de"; None detects it.
+            task: "transcribe", or "translate" to English.
+            max_new_tokens: most tokens generated for a window.
+            sample_rate: Hz of `audio` where it is samples; None: what the model expects.
+
+        Raises:
+            UserError: the file is missing; when the text is asked for: it is no audio, or the model does not know the
+                language or the task.
+        """
+        from pocket_opt.models.whisper.run import DecodeOptions
+
+        if isinstance(audio, str | Path) and not Path(audio).is_file():
+            raise UserError(f"there is no file {audio}", where="transcribe", fix="correct the path")
+        options = DecodeOptions(language, task, timestamps, max_new_tokens)
+
+        def whole() -> Transcript:
+            return self.runtime.transcribe([self._samples(audio, sample_rate)], options)[0]
+
+        return Transcription(whole, lambda: self._windows(self._samples(audio, sample_rate), options))
+
+    @property
+    def runtime(self) -> SpeechRuntime:
+        """The opened runtime, with its steps one by one."""
+        from pocket_opt.runtimes import open_runtime
+
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_runtime(self.bundle.artifact, threads=self._threads)
+            return self._opened
+
+    def _samples(self, audio: str | Path | Samples, sample_rate: int | None) -> Samples:
+        import numpy as np
+
+        from pocket_opt.data.audio import read_audio
+        from pocket_opt.models.whisper.run import resample
+
+        if isinstance(audio, str | Path):
+            return read_audio(Path(audio), sample_rate=self.runtime.sample_rate)
+        samples = np.asarray(audio, np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            what = f"of shape {samples.shape}" if samples.ndim != 1 else "with values that are not finite"
+            raise UserError(
+                f"the audio is an array {what}",
+                where="transcribe",
+                allowed="mono samples [samples] in -1..1",
+                fix="mix it down, e.g. audio.mean(axis=1)",
+            )
+        return resample(samples, sample_rate or self.runtime.sample_rate, self.runtime.sample_rate)
+
+    def _windows(self, samples: Samples, options: DecodeOptions) -> Iterator[Transcript]:
+        """One transcript a window, in the language of the first one, with times from the start of the clip."""
+        size = round(self.runtime.window_s * self.runtime.sample_rate)
+        for offset in range(0, max(len(samples), 1), size):
+            [heard] = self.runtime.transcribe([samples[offset : offset + size]], options)
+            options = replace(options, language=options.language or heard.language)
+            yield _later(heard, offset / self.runtime.sample_rate)
+
+
+def _later(heard: Transcript, seconds: float) -> Transcript:
+    moved = (
+        replace(part, start=round(part.start + seconds, 3), end=round(part.end + seconds, 3))
+        for part in heard.segments
+    )
+    return replace(heard, segments=tuple(moved))

@@ -1,0 +1,108 @@
+"""The metrics of a manifest: what was measured, the sizes of the files, and the verdict on the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pocket_opt.artifact import Artifact, Component
+from pocket_opt.results import NodeRecord
+
+Metrics = dict[str, dict[str, dict[str, Any]]]
+"""group -> name -> `{"value", "unit", "n", "method"}`."""
+
+GROUPS = ("quality", "size", "latency", "memory", "parity", "profile")
+SOURCE, BASELINE = "source", "baseline."
+"""The planner's names: the node of the source model, and the prefix of measurements made on it for comparison."""
+
+MB = 1e6
+_SETTINGS = ("processor", "json")
+"""Formats of components that are no model files: tokenizer, preprocessor, generation settings."""
+
+_SIZE_LIMIT = "size_mb"
+
+
+def collect(measurements: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any]) -> Metrics:
+    """The metrics of the variant by group, in the usual order; measurements of the baseline are left out."""
+    own = [result for name, result in measurements.items() if not name.startswith(BASELINE)]
+    return _merge([*own, {"group": "size", "metrics": size}])
+
+
+def collect_baseline(measurements: Mapping[str, Mapping[str, Any]]) -> Metrics:
+    """The metrics that were measured on the source model for comparison."""
+    return _merge(result for name, result in measurements.items() if name.startswith(BASELINE))
+
+
+def sizes(artifact: Artifact, nodes: Iterable[NodeRecord]) -> dict[str, dict[str, Any]]:
+    """`total_mb`, one `<component>_mb` each, and `ratio_to_source` in % where the source is a node of the graph.
+
+    MB are 10^6 bytes. A file that two components share is counted once in the total.
+    """
+    models = _models(artifact)
+    files, total = _files(models), size_of(artifact)
+    table = {"total_mb": _metric(total, "MB", len(files), "sum of the model files' bytes, each file once")}
+    for name, part in models.items():
+        table[f"{name}_mb"] = _metric(
+            artifact.size(name) / MB, "MB", len(part.files), f"files of component {name}"
+        )
+    source = next((node.bytes_after for node in nodes if node.name == SOURCE and node.bytes_after), None)
+    if source:
+        table["ratio_to_source"] = _metric(
+            100 * MB * total / source, "%", len(files), "model files against the source's"
+        )
+    return table
+
+
+def size_of(artifact: Artifact) -> float:
+    """MB of all model files."""
+    return sum((artifact.root / file).stat().st_size for file in _files(_models(artifact))) / MB
+
+
+def judge(budget: Mapping[str, float], metrics: Metrics) -> dict[str, Any]:
+    """Compare metrics with upper limits.
+
+    Returns:
+        `{"verdict", "limits": [{"metric", "limit", "verdict"[, "value"]}]}`. The verdict is `over_budget` if any
+        measured value exceeds its limit, `within` if at least one was measured and none exceeds, else `no_budget`. A
+        limit whose metric was not measured has the verdict `not_measured` and no value.
+    """
+    limits = [_judge_one(name, limit, _find(name, metrics)) for name, limit in budget.items()]
+    verdicts = {limit["verdict"] for limit in limits}
+    overall = next((name for name in ("over_budget", "within") if name in verdicts), "no_budget")
+    return {"verdict": overall, "limits": limits}
+
+
+def _models(artifact: Artifact) -> dict[str, Component]:
+    return {name: part for name, part in artifact.components.items() if part.format not in _SETTINGS}
+
+
+def _files(components: Mapping[str, Component]) -> set[str]:
+    return {file for part in components.values() for file in part.files}
+
+
+def _merge(results: Iterable[Mapping[str, Any]]) -> Metrics:
+    found: Metrics = {}
+    for result in results:
+        found.setdefault(result["group"], {}).update({name: dict(m) for name, m in result["metrics"].items()})
+    order = [*GROUPS, *sorted(set(found) - set(GROUPS))]
+    return {group: found[group] for group in order if found.get(group)}
+
+
+def _judge_one(name: str, limit: float, value: float | None) -> dict[str, Any]:
+    if value is None:
+        return {"metric": name, "limit": limit, "verdict": "not_measured"}
+    verdict = "over_budget" if value > limit else "within"
+    return {"metric": name, "limit": limit, "value": value, "verdict": verdict}
+
+
+def _find(name: str, metrics: Metrics) -> float | None:
+    """The value of a metric called `name`, or `group.name`; `size_mb` is the total size."""
+    group, _, short = ("", "", "total_mb") if name == _SIZE_LIMIT else name.rpartition(".")
+    for key, table in metrics.items():
+        if short in table and group in ("", key):
+            return float(table[short]["value"])
+    return None
+
+
+def _metric(value: float, unit: str, n: int, method: str) -> dict[str, Any]:
+    return {"value": round(value, 6), "unit": unit, "n": n, "method": method}

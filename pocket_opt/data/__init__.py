@@ -1,0 +1,1 @@
+"""Audio and text: reading, resampling, data sets."""

@@ -1,0 +1,185 @@
+"""Clips with their transcripts, from a directory or a list; everything is checked before any work is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocket_opt.data import audio
+from pocket_opt.data.transcripts import Row, find_list, read_rows
+from pocket_opt.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SAMPLES = Path(__file__).parents[1] / "sample"
+SAMPLE_PREFIX = "sample:"
+DIGEST_TAG = "pocket_opt.dataset.v1"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording and what is said in it.
+
+    Attributes:
+        id: path relative to the list, unique in the data set.
+        path: the audio file.
+        text: what is said, in the language spoken.
+        sha256: of the audio file, hexadecimal.
+        duration_s: seconds.
+        language: code of the language spoken, e.g. "de".
+        translation: the text in English.
+        condition: a group to report by, e.g. "noisy".
+        segments: timed pieces of the text: start and end in seconds, words.
+    """
+
+    id: str
+    path: Path
+    text: str
+    sha256: str
+    duration_s: float
+    language: str | None = None
+    translation: str | None = None
+    condition: str | None = None
+    segments: tuple[tuple[float, float, str], ...] = ()
+
+    def reference(self, task: str = "transcribe") -> str | None:
+        """What a perfect model writes for `task`; None where it is not known (no translation given)."""
+        return self.translation if task == "translate" and self.language != "en" else self.text
+
+    def samples(self, sample_rate: int = audio.SAMPLE_RATE) -> NDArray[np.float32]:
+        """Mono samples `[samples]` in -1..1."""
+        return audio.read_audio(self.path, sample_rate=sample_rate)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips in the order of their list. `source` is the list's file."""
+
+    source: Path
+    clips: tuple[Clip, ...]
+
+    @staticmethod
+    def open(source: str | Path, *, where: str = "data set") -> Dataset:
+        """Read and check the data set at `source`: a directory, a .jsonl or .csv list, or "sample:evaluation".
+
+        Args:
+            source: what the user wrote.
+            where: the key that holds it, for errors.
+
+        Raises:
+            UserError: with file and line: no such place, no or an empty list, wrong columns, a file that is missing,
+                listed twice, not audio, or not the one whose SHA-256 is given.
+        """
+        path = find_list(resolve(source, where=where), where=where)
+        rows = read_rows(path)
+        _check_files(path, rows)
+        return Dataset(path, tuple(_clip(path, row) for row in rows))
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.clips)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of audio in all."""
+        return sum(clip.duration_s for clip in self.clips)
+
+    def digest(self) -> str:
+        """Tagged SHA-256 over the transcripts and the audio bytes; independent of where the files lie."""
+        rows = [
+            [clip.id, clip.text, clip.language, clip.translation, clip.condition, clip.segments, clip.sha256]
+            for clip in self.clips
+        ]
+        content = json.dumps([DIGEST_TAG, rows], ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def limit(self, count: int | None) -> Dataset:
+        """At most `count` clips, spread evenly over the list, always the same ones; None: all."""
+        if count is None or count >= len(self.clips):
+            return self
+        return replace(self, clips=tuple(self.clips[n * len(self.clips) // count] for n in range(count)))
+
+    def select(self, *, language: str | None = None, task: str = "transcribe") -> Dataset:
+        """The clips in `language` (None: any) whose reference for `task` is known."""
+        kept = (clip for clip in self.clips if language is None or clip.language == language)
+        return replace(self, clips=tuple(clip for clip in kept if clip.reference(task) is not None))
+
+
+def resolve(source: str | Path, *, where: str = "data set") -> Path:
+    """The path that `source` stands for: "sample:NAME" is a data set shipped with the package."""
+    if not str(source).startswith(SAMPLE_PREFIX):
+        return Path(source).expanduser()
+    name = str(source).removeprefix(SAMPLE_PREFIX)
+    shipped = {list_file.parent.name for list_file in SAMPLES.glob("*/transcripts.*")}
+    if name not in shipped:
+        raise unknown_name("sample data set", name, shipped, where=where)
+    return SAMPLES / name
+
+
+def _audio_path(listed: Path, row: Row) -> Path:
+    return listed.parent / (row.text("file") or "")
+
+
+def _check_files(listed: Path, rows: list[Row]) -> None:
+    """Every file is there, and none is listed twice."""
+    missing = [row for row in rows if not _audio_path(listed, row).is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
+        raise UserError(
+            f"there is no audio file '{missing[0].text('file') or ''}'{more}",
+            where=missing[0].where,
+            allowed=f"paths relative to {listed.parent}",
+            fix="correct the path, or remove the line",
+        )
+    seen: dict[Path, Row] = {}
+    for row in rows:
+        first = seen.setdefault(_audio_path(listed, row).resolve(), row)
+        if first is not row:
+            raise UserError(
+                f"'{row.text('file')}' is listed twice, first in {first.where}",
+                where=row.where,
+                fix="remove one of the lines",
+            )
+
+
+def _clip(listed: Path, row: Row) -> Clip:
+    path = _audio_path(listed, row)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    given = row.text("sha256")
+    if given is not None and given.lower() != sha256:
+        raise UserError(
+            f"'{row.text('file')}' has another SHA-256 than listed: {sha256[:16]}..., not {given[:16]}...",
+            where=row.where,
+            fix="restore the file, or correct 'sha256'",
+        )
+    language = row.text("language")
+    return Clip(
+        id=path.relative_to(listed.parent).as_posix() if path.is_relative_to(listed.parent) else path.name,
+        path=path,
+        text=row.text("text") or "",
+        sha256=sha256,
+        duration_s=_duration_s(path, row, verified=given is not None),
+        language=language.lower() if language else None,
+        translation=row.text("translation"),
+        condition=row.text("condition"),
+        segments=row.segments(),
+    )
+
+
+def _duration_s(path: Path, row: Row, *, verified: bool) -> float:
+    """Seconds of audio: as listed for a file verified by its SHA-256 (saves a look inside), else by its header."""
+    listed = row.number("duration_s")
+    if verified and listed is not None:
+        return listed
+    try:
+        return audio.duration_s(path)
+    except UserError as error:
+        raise UserError(error.what, where=row.where, allowed=error.allowed, fix=error.fix) from None

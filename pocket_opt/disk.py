@@ -1,0 +1,40 @@
+"""A disk's refusal in words: full, quota, read-only, no permission; with what to do."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from pocket_opt.errors import PocketOptError
+
+REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission to write",
+}
+FULL_BYTES = 100_000
+"""A disk with less than this free is taken for full when a write failed without saying why."""
+
+
+def storage_error(error: OSError, place: Path) -> PocketOptError:
+    """A disk's refusal (full, quota, read-only, permissions) in words, with what to do."""
+    what = REFUSALS.get(error.errno or 0, f"the disk refused ({error.strerror or error})")
+    return PocketOptError(
+        what,
+        where=str(error.filename or place),
+        fix="free space (`pocket-opt gc`), or set POCKET_OPT_HOME and output_dir to another disk",
+    )
+
+
+def refusal_of(error: Exception, place: Path) -> PocketOptError | None:
+    """The disk's refusal behind an exception of a library that was writing below `place`, or None.
+
+    NumPy, safetensors and protobuf report a full disk without its number, so the disk itself is asked.
+    """
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return storage_error(error, place)
+    if shutil.disk_usage(place).free < FULL_BYTES:
+        return storage_error(OSError(errno.ENOSPC, str(error)), place)
+    return None

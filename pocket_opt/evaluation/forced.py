@@ -1,0 +1,73 @@
+"""A clip and a token sequence that are the same for every variant, so that times and memory can be compared.
+
+Left to itself, a variant that ends early would look fast. Here the audio is synthetic and the decoder is fed a fixed
+sequence whatever it predicts; the greedy choice is still computed, because it is part of a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pocket_opt.evaluation.timing import Sample
+from pocket_opt.runtimes.base import Audio, SpeechRuntime, Tokens
+
+PROMPT_TOKENS = 4
+"""Length of Whisper's usual prompt (start, language, task, no timestamps); which ids are fed costs the same time."""
+
+
+@dataclass(frozen=True)
+class ForcedClip:
+    """Audio of one window, the prompt `[1, 4]` and the tokens to feed after it."""
+
+    audio: Audio
+    prompt: Tokens
+    tokens: tuple[int, ...]
+
+
+def forced_clip(dims: Mapping[str, Any], new_tokens: int) -> ForcedClip:
+    """The clip for a model of `dims` (an artifact's metadata); fewer tokens where it has fewer positions.
+
+    Args:
+        new_tokens: tokens to generate, the one that follows the prompt included.
+    """
+    count = min(new_tokens, dims["target_positions"] - PROMPT_TOKENS)
+    ids = [1 + place % min(200, dims["vocab"] - 1) for place in range(PROMPT_TOKENS + count - 1)]
+    audio = synthetic_audio(dims["window_s"], dims["sample_rate"])
+    return ForcedClip(audio, np.array([ids[:PROMPT_TOKENS]], np.int64), tuple(ids[PROMPT_TOKENS:]))
+
+
+def synthetic_audio(seconds: float, sample_rate: int) -> Audio:
+    """Noise that swells four times a second like syllables, `[seconds * sample_rate]` in -1..1; always the same."""
+    count = round(seconds * sample_rate)
+    noise = np.random.default_rng(0).standard_normal(count)
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * np.arange(count) / sample_rate)
+    return np.asarray(np.clip(0.1 * noise * swell, -1, 1), np.float32)
+
+
+def run_forced(runtime: SpeechRuntime, clip: ForcedClip) -> Sample:
+    """Take the clip through all phases; milliseconds of each, "step" once for each token after the first."""
+    marks = [time.perf_counter()]
+
+    def mark() -> None:
+        marks.append(time.perf_counter())
+
+    features = runtime.features([clip.audio])
+    mark()
+    state = runtime.encode(features)
+    mark()
+    logits, state = runtime.decode(clip.prompt, state)
+    logits[0, -1].argmax()
+    mark()
+    for token in clip.tokens:
+        logits, state = runtime.decode(np.array([[token]], np.int64), state)
+        logits[0, -1].argmax()
+        mark()
+    mel, encoder, prefill, *steps = (1000 * (end - start) for start, end in itertools.pairwise(marks))
+    total = 1000 * (marks[-1] - marks[0])
+    return {"mel": [mel], "encoder": [encoder], "prefill": [prefill], "step": steps, "total": [total]}

@@ -1,0 +1,168 @@
+"""How near a variant's numbers are to those of the source model, before any word is chosen.
+
+The variant and the source, each with its own front end, hear the same clips. Compared are the log-mel features, the
+encoder's output and the logits. The logits are teacher-forced: both decoders are fed what the *source* says greedily,
+so one different word does not make all that follows incomparable. A second pass feeds two clips as a batch, token by
+token through the cache, and is compared with the same logits of the source: shapes at which caches and masks go wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocket_opt.data.dataset import Dataset
+from pocket_opt.evaluation import fidelity
+from pocket_opt.evaluation.result import Metric, write_result
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
+from pocket_opt.runtimes.base import Audio, DecodeOptions, Floats, SpeechRuntime, Tokens
+from pocket_opt.worker import silent
+
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class ParityParams:
+    """What to compare on.
+
+    Attributes:
+        data_path: directory of the data set.
+        data_digest: its digest; enters the key in place of the path.
+        limit: clips, spread evenly over the data set.
+        max_new_tokens: most tokens of a clip that are compared; None: what the source says.
+        threads: of the runtimes; 0 is their default.
+    """
+
+    data_path: str = neutral("")
+    data_digest: str = ""
+    limit: int = 8
+    max_new_tokens: int | None = None
+    threads: int = neutral(0)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the source made of one clip.
+
+    Attributes:
+        features: `[1, mels, frames]`.
+        hidden: the encoder's output `[1, positions, d_model]`.
+        tokens: prompt and greedy tokens `[1, length]`.
+        prompt: how many of them are the prompt.
+        logits: `[1, length - prompt + 1, vocab]`, from the last prompt token on.
+    """
+
+    audio: Audio
+    features: Floats
+    hidden: Floats
+    tokens: Tokens
+    prompt: int
+    logits: Floats
+
+
+class Parity(Pass[ParityParams]):
+    """Compares features, encoder output and teacher-forced logits with the source model."""
+
+    version = 1
+    Params = ParityParams
+    kind = "measure"
+    tools = ("numpy", "onnxruntime", "torch", "transformers")
+    inputs = ("model", "source")
+
+    def run(
+        self, inputs: Inputs, params: ParityParams, workdir: Path, progress: Progress = silent
+    ) -> Outcome:
+        """Open both models, run the clips through both and write the comparisons."""
+        from pocket_opt.runtimes import open_runtime
+
+        source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
+        clips = Dataset.open(params.data_path).limit(params.limit)
+        found = {name: fidelity.Comparison() for name in ("mel", "encoder", "logits", "batch")}
+        heard = []
+        for done, clip in enumerate(clips, start=1):
+            audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]
+            heard.append(listen(source, audio, clip.language, params.max_new_tokens))
+            compare_clip(model, heard[-1], found)
+            progress(done, len(clips), "clips")
+        for first in range(0, len(heard) - 1, BATCH):
+            compare_batch(model, heard[first : first + BATCH], found["batch"])
+        left_out = [name for name, comparison in found.items() if not comparison.rows]
+        return write_result(workdir, "parity", parity_metrics(found, len(clips)), {"left_out": left_out})
+
+
+def listen(source: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int | None) -> Heard:
+    """The source's features, encoder output, greedy tokens and logits of one clip."""
+    options = DecodeOptions(language=_known(source, language), max_new_tokens=max_new_tokens)
+    said = source.transcribe([audio], options)[0]
+    prompt = source.prompt(DecodeOptions(language=said.language))
+    tokens = np.array([[*prompt, *said.tokens]], np.int64)
+    features = source.features([audio])
+    state = source.encode(features)
+    hidden = source.encoder_hidden(state)
+    logits, _ = source.decode(tokens, state)
+    return Heard(audio, features, hidden, tokens, len(prompt), logits[:, len(prompt) - 1 :])
+
+
+def compare_clip(model: SpeechRuntime, heard: Heard, found: dict[str, fidelity.Comparison]) -> None:
+    """Add one clip, decoded in one call; mel and encoder only where they have the source's shape."""
+    features = model.features([heard.audio])
+    if features.shape == heard.features.shape:
+        found["mel"].add(heard.features, features)
+    state = model.encode(features)
+    hidden = model.encoder_hidden(state)
+    if hidden.shape == heard.hidden.shape:
+        found["encoder"].add(heard.hidden, hidden)
+    logits, _ = model.decode(heard.tokens, state)
+    found["logits"].add(heard.logits, logits[:, heard.prompt - 1 :])
+
+
+def compare_batch(model: SpeechRuntime, heard: Sequence[Heard], found: fidelity.Comparison) -> None:
+    """Add clips that are decoded as one batch, the prompt at once and then token by token."""
+    prompt = heard[0].prompt
+    length = min(one.tokens.shape[1] for one in heard)
+    tokens = np.concatenate([one.tokens[:, :length] for one in heard])
+    logits, state = model.decode(
+        tokens[:, :prompt], model.encode(model.features([one.audio for one in heard]))
+    )
+    steps = [logits[:, -1:]]
+    for place in range(prompt, length):
+        logits, state = model.decode(tokens[:, place : place + 1], state)
+        steps.append(logits[:, -1:])
+    expected = np.concatenate([one.logits[:, : len(steps)] for one in heard])
+    found.add(expected, np.concatenate(steps, axis=1))
+
+
+def parity_metrics(found: dict[str, fidelity.Comparison], clips: int) -> dict[str, Metric]:
+    """The metrics of the comparisons that hold something."""
+    mel, encoder, logits, batch = (found[name] for name in ("mel", "encoder", "logits", "batch"))
+    forced = "logits fed with the source's greedy tokens, from the last prompt token on"
+    batched = f"{forced}; {BATCH} clips as a batch, token by token, against the source one clip at a time"
+    metrics = {}
+    if mel.rows:
+        method = "largest absolute difference of log-mel features, each model's own front end"
+        metrics["mel_max_error"] = Metric(mel.max_error, "", clips, method)
+    if encoder.rows:
+        method = "encoder output of variant and source on the same audio, all clips as one vector"
+        metrics["encoder_cosine"] = Metric(encoder.cosine, "", clips, method)
+        metrics["encoder_sqnr_db"] = Metric(encoder.sqnr_db, "dB", clips, method)
+    for prefix, comparison, method in (("", logits, forced), ("batch_", batch, batched)):
+        if comparison.rows:
+            tokens = comparison.rows
+            metrics[f"{prefix}logits_sqnr_db"] = Metric(comparison.sqnr_db, "dB", tokens, method)
+            metrics[f"{prefix}top1_agreement"] = Metric(comparison.top1_agreement, "%", tokens, method)
+    return metrics
+
+
+def _known(source: SpeechRuntime, language: str | None) -> str | None:
+    """`language` if the source knows it, else None: detect it, or English for an English-only model."""
+    try:
+        source.prompt(DecodeOptions(language=language))
+    except ValueError:
+        return None
+    return language
+
+
+PASS = Parity()

@@ -1,0 +1,70 @@
+"""The encoder graph: features to hidden states and, for a cached decoder, to its cross-attention keys and values."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from pocket_opt.models.whisper.checkpoint import Checkpoint
+from pocket_opt.models.whisper.graph_builder import GraphBuilder, shaped
+from pocket_opt.models.whisper.layers import Layers
+
+
+def build_encoder(checkpoint: Checkpoint, *, cross_cache: bool) -> ir.Model:
+    """The graph `features` [batch, mels, frames] -> `encoder_hidden` [batch, positions, d_model].
+
+    With `cross_cache` also `cross_key_{i}` and `cross_value_{i}` [batch, heads, positions, head_dim] for every
+    layer i of the *decoder*, whose count may differ from the encoder's (distilled models, turbo).
+    """
+    dims = checkpoint.dims
+    graph = GraphBuilder("encoder")
+    layers = Layers(graph, checkpoint)
+    features = graph.input("features", ir.DataType.FLOAT, ("batch", dims.mels, dims.frames))
+    with graph.scope("encoder"):
+        hidden = _embed(layers, features)
+        for index in range(dims.encoder_layers):
+            with graph.scope(f"layers.{index}"):
+                hidden = _layer(layers, hidden)
+        hidden = layers.layer_norm(hidden, "layer_norm")
+    graph.output(hidden, "encoder_hidden", ("batch", dims.source_positions, dims.d_model))
+    if cross_cache:
+        _emit_cross_cache(layers, hidden)
+    return graph.build()
+
+
+def _embed(layers: Layers, features: ir.Value) -> ir.Value:
+    """Two convolutions (the second halves the frames) and the learned or sinusoidal positions."""
+    dims, graph = layers.checkpoint.dims, layers.graph
+    x = _convolution(layers, features, "conv1", dims.mels, stride=1)
+    x = _convolution(layers, x, "conv2", dims.d_model, stride=2)
+    x = graph.op("Transpose", x, perm=[0, 2, 1])
+    with graph.scope("embed_positions"):
+        positions = layers.weight("weight", (dims.source_positions, dims.d_model))
+        return shaped(graph.op("Add", x, positions), ("batch", dims.source_positions, dims.d_model))
+
+
+def _convolution(layers: Layers, x: ir.Value, name: str, channels: int, *, stride: int) -> ir.Value:
+    graph, width = layers.graph, layers.checkpoint.dims.d_model
+    with graph.scope(name):
+        weight, bias = layers.weight("weight", (width, channels, 3)), layers.weight("bias", (width,))
+        y = graph.op("Conv", x, weight, bias, kernel_shape=[3], pads=[1, 1], strides=[stride])
+        return graph.op("Gelu", y)
+
+
+def _layer(layers: Layers, x: ir.Value) -> ir.Value:
+    dims, graph = layers.checkpoint.dims, layers.graph
+    heads = dims.encoder_heads
+    normed = layers.layer_norm(x, "self_attn_layer_norm")
+    with graph.scope("self_attn"):
+        query, key = layers.query(normed, heads), layers.key(normed, heads)
+        mixed = layers.attend(query, key, layers.value(normed, heads))
+    return layers.feed_forward(layers.residual(x, mixed), dims.encoder_ffn_dim)
+
+
+def _emit_cross_cache(layers: Layers, hidden: ir.Value) -> None:
+    dims, graph = layers.checkpoint.dims, layers.graph
+    heads = dims.decoder_heads
+    shape = ("batch", heads, dims.source_positions, dims.d_model // heads)
+    for index in range(dims.decoder_layers):
+        with graph.scope(f"decoder.layers.{index}.encoder_attn"):
+            graph.output(layers.key(hidden, heads), f"cross_key_{index}", shape)
+            graph.output(layers.value(hidden, heads), f"cross_value_{index}", shape)

@@ -1,0 +1,123 @@
+"""Write a Whisper checkpoint as ONNX graphs: mel front end, encoder and decoder.
+
+Applies to a source artifact (`load_source`, `random_weights`). The graphs are built straight from the state dict,
+without tracing: shapes are dynamic, bytes are reproducible, node names tell the module. Costs one read of the weights;
+memory holds one tensor at a time. Layout of the graphs: ../models/whisper/encoder_graph.py and decoder_graph.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pocket_opt.artifact import Artifact, Component, link_file
+from pocket_opt.errors import PocketOptError
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from pocket_opt.models.whisper.checkpoint import Checkpoint
+
+DECODERS = ("kv_cache", "basic")
+
+
+@dataclass(frozen=True)
+class ExportParams:
+    """`kv_cache`: one decoder graph for prefill and step. `basic`: no cache, every step reads all tokens again."""
+
+    decoder: Literal["kv_cache", "basic"] = "kv_cache"
+
+
+class ExportOnnx(Pass[ExportParams]):
+    """Builds `mel`, `encoder` and `decoder` from the state dict and passes tokenizer and configuration on."""
+
+    version = 1
+    Params = ExportParams
+    tools = ("onnx", "onnx_ir", "numpy")
+
+    def requires(self, inputs: Inputs, params: ExportParams) -> None:
+        """The checkpoint is a complete Whisper and the decoder layout is a known one."""
+        from pocket_opt.models.whisper.checkpoint import open_checkpoint
+
+        if params.decoder not in DECODERS:
+            raise PocketOptError(
+                f"there is no decoder layout '{params.decoder}'", where="decoder", allowed=", ".join(DECODERS)
+            )
+        open_checkpoint(inputs["model"].root)
+
+    def run(
+        self, inputs: Inputs, params: ExportParams, workdir: Path, progress: Progress = silent
+    ) -> Outcome:
+        """Write the graphs one after the other, each streamed to its file."""
+        from pocket_opt.models.whisper.checkpoint import open_checkpoint
+
+        source = inputs["model"]
+        checkpoint = open_checkpoint(source.root)
+        artifact = _without_weights(source, workdir, params)
+        did: dict[str, Any] = {}
+        for done, (name, graph) in enumerate(_graphs(checkpoint, params).items(), start=1):
+            component, did[name] = write_graph(graph, workdir, name)
+            artifact = artifact.with_component(name, component)
+            progress(done, 3, "graphs")
+        return Outcome(artifact, did)
+
+    def ensures(self, inputs: Inputs, params: ExportParams, outcome: Outcome) -> None:  # noqa: ARG002
+        """Every graph satisfies the ONNX checker and keeps the ports that its component states."""
+        import onnx
+
+        for name in ("mel", "encoder", "decoder"):
+            try:
+                onnx.checker.check_model(str(outcome.artifact.path(name)))
+            except onnx.checker.ValidationError as error:
+                raise PocketOptError(
+                    f"the exported {name} graph is not valid: {error}", where=name
+                ) from error
+
+
+def write_graph(model: ir.Model, workdir: Path, name: str) -> tuple[Component, dict[str, Any]]:
+    """Save `model` as `<name>.onnx`; gives its component and a table of counts (nodes, parameters, bytes)."""
+    from pocket_opt.models.whisper.onnx_file import count_operators, initializer_bytes, ports, save_model
+
+    files = save_model(model, workdir / f"{name}.onnx")
+    inputs, outputs = ports(model)
+    operators = count_operators(model.graph)
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    counts = {
+        "nodes": sum(operators.values()),
+        "operators": operators,
+        "parameters": sum(tensor.size for tensor in tensors if tensor is not None),
+        "weight_bytes": initializer_bytes(model),
+        "bytes": sum((workdir / file).stat().st_size for file in files),
+    }
+    return Component("onnx", files, inputs, outputs), counts
+
+
+def _graphs(checkpoint: Checkpoint, params: ExportParams) -> dict[str, ir.Model]:
+    from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
+    from pocket_opt.models.whisper.encoder_graph import build_encoder
+    from pocket_opt.models.whisper.mel_graph import build_mel
+
+    cached = params.decoder == "kv_cache"
+    return {
+        "mel": build_mel(checkpoint.dims),
+        "encoder": build_encoder(checkpoint, cross_cache=cached),
+        "decoder": build_cached_decoder(checkpoint) if cached else build_basic_decoder(checkpoint),
+    }
+
+
+def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> Artifact:
+    """The processor and the two configuration files, in `workdir`, described as an ONNX Runtime artifact."""
+    carried = source.carry(workdir, without=("model",))
+    names = ("generation_config.json", "config.json")
+    for name in names:
+        link_file(source.file("model", name), workdir / name)
+    session = {"graph_optimization": "all", "entries": {}}
+    return carried.with_component(
+        "generation", Component("json", names), runtime="onnxruntime", decoder=params.decoder, session=session
+    )
+
+
+PASS = ExportOnnx()

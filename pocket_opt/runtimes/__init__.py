@@ -1,0 +1,37 @@
+"""Speech runtimes by the name that an artifact's metadata gives; each is imported when it is opened."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from pocket_opt.errors import unknown_name
+
+if TYPE_CHECKING:
+    from pocket_opt.artifact import Artifact
+    from pocket_opt.runtimes.base import SpeechRuntime
+
+RUNTIMES = {
+    "onnxruntime": ("onnxruntime", "numpy", "tokenizers"),
+    "transformers": ("transformers", "torch", "numpy", "tokenizers"),
+}
+"""Runtime (and its module here) -> the distributions whose versions can change what it measures."""
+
+
+def open_runtime(artifact: Artifact, *, threads: int = 0) -> SpeechRuntime:
+    """Open a model in the runtime it was made for; `threads` 0 leaves their number to the runtime.
+
+    Raises:
+        UserError: the artifact names no runtime, or one that is not known here.
+    """
+    name = str(artifact.metadata.get("runtime", ""))
+    distributions(name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    return cast("SpeechRuntime", module.open_model(artifact, threads=threads))
+
+
+def distributions(runtime: str) -> tuple[str, ...]:
+    """The distributions whose versions belong into the key of a measurement on `runtime`."""
+    if runtime not in RUNTIMES:
+        raise unknown_name("runtime", runtime, RUNTIMES, where="metadata.runtime of the model")
+    return RUNTIMES[runtime]

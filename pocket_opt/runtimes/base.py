@@ -1,0 +1,58 @@
+"""What every speech runtime can do, whatever runs underneath: the steps one by one, and whole transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocket_opt.models.whisper.run import DecodeOptions, Segment, Transcript
+
+__all__ = ["Audio", "DecodeOptions", "Floats", "Segment", "SpeechRuntime", "State", "Tokens", "Transcript"]
+
+Audio: TypeAlias = NDArray[np.float32]
+"""Mono samples `[samples]` in -1..1 at the runtime's `sample_rate`."""
+Floats: TypeAlias = NDArray[np.float32]
+Tokens: TypeAlias = NDArray[np.int64]
+State: TypeAlias = Any
+"""What the decoder remembers; opaque, and used up by the call of `decode` it is given to."""
+
+
+class SpeechRuntime(Protocol):
+    """An opened speech model.
+
+    Attributes:
+        sample_rate: Hz that `features` and `transcribe` expect.
+        window_s: seconds of audio that the encoder sees at once.
+        load_seconds: time that opening took.
+    """
+
+    sample_rate: int
+    window_s: float
+    load_seconds: float
+
+    def features(self, audio: Sequence[Audio]) -> Floats:
+        """Log-mel `[batch, mels, frames]` of clips, each padded or cut to one window."""
+        ...
+
+    def encode(self, features: Floats) -> State:
+        """Run the encoder; the state from which decoding starts. `encoder_hidden(state)` reads its output."""
+        ...
+
+    def encoder_hidden(self, state: State) -> Floats:
+        """The encoder's output `[batch, positions, d_model]` in a state that `encode` returned."""
+        ...
+
+    def decode(self, tokens: Tokens, state: State) -> tuple[Floats, State]:
+        """Feed `tokens` `[batch, length]` after those already fed; logits `[batch, length, vocab]`, new state."""
+        ...
+
+    def prompt(self, options: DecodeOptions) -> list[int]:
+        """The forced start tokens. Without `options.language` a multilingual model gets only the first one."""
+        ...
+
+    def transcribe(self, audio: Sequence[Audio], options: DecodeOptions) -> list[Transcript]:
+        """Transcripts of the clips, decoded greedily as one batch."""
+        ...
