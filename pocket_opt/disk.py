@@ -34,7 +34,9 @@ def refusal_of(error: Exception, place: Path) -> PocketOptError | None:
     NumPy, safetensors and protobuf report a full disk without its number, so the disk itself is asked.
     """
     if isinstance(error, OSError) and error.errno in REFUSALS:
-        return storage_error(error, place)
-    if shutil.disk_usage(place).free < FULL_BYTES:
+        is_a_file = error.filename is not None or error.errno != errno.EACCES  # a socket may be refused, too
+        return storage_error(error, place) if is_a_file else None
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if shutil.disk_usage(existing).free < FULL_BYTES:
         return storage_error(OSError(errno.ENOSPC, str(error)), place)
     return None

@@ -55,14 +55,7 @@ class PassGraph:
                     raise unknown_name(
                         "node", source, self._nodes, where=f"nodes.{node.name}, input '{edge}'"
                     )
-        try:
-            sorter = TopologicalSorter({node.name: list(node.inputs.values()) for node in given})
-            self._order = tuple(sorter.static_order())
-        except CycleError as error:
-            circle = " -> ".join(error.args[1])
-            raise UserError(
-                f"the graph has a circle: {circle}", where="nodes", fix="change one 'after'"
-            ) from error
+        self._order = _order(given)
 
     def __iter__(self) -> Iterator[Node]:
         return (self._nodes[name] for name in self._order)
@@ -103,6 +96,26 @@ class PassGraph:
             if is_result or any(user in needed and user not in present for user in consumers[name]):
                 needed.add(name)
         return needed
+
+
+def _order(nodes: list[Node]) -> tuple[str, ...]:
+    """Names in topological order, and among those that are ready in the order in which they were given."""
+    sorter = TopologicalSorter({node.name: node.inputs.values() for node in nodes})
+    rank = {node.name: place for place, node in enumerate(nodes)}
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise UserError(f"the graph has a circle: {circle}", where="nodes", fix="change one 'after'") from error
+    order: list[str] = []
+    ready: set[str] = set()
+    while sorter.is_active():
+        ready |= set(sorter.get_ready())
+        first = min(ready, key=rank.__getitem__)
+        ready.remove(first)
+        sorter.done(first)
+        order.append(first)
+    return tuple(order)
 
 
 def key_material(node: Node, keys: Mapping[str, str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}")
     try:
-        with part.open("w") as stream:
+        with part.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -36,6 +36,6 @@ def write_atomically(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """The JSON content of `path`, or None if it is absent or damaged (such files only save work)."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -32,6 +32,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    wanted = ("model name", "cpu family", "model\t", "stepping")
-    found = dict.fromkeys(line.split(":", 1)[1].strip() for line in lines if line.startswith(wanted))
-    return " ".join(found) or platform.machine()
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    name = facts.get("model name") or platform.machine()
+    family = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
+    return f"{name} ({', '.join(family)})" if family else name

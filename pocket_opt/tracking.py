@@ -37,7 +37,7 @@ from pocket_opt.tracking_store import (
 
 __all__ = ["Settings", "Tracked", "log_bundle", "log_failure", "log_sweep", "settings_for"]
 
-LOCK_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 120
 _TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
@@ -78,7 +78,8 @@ def log_bundle(bundle: Path, settings: Settings, *, sweep: str = "") -> Tracked:
         marker.write(content, run_id)
         return Tracked(message, run_id=run_id)
 
-    return _guarded(work, settings, f"report --log-to-mlflow {directory}")
+    again = f"pocket-opt report {directory} --log-to-mlflow --tracking-uri {settings.uri}"
+    return _guarded(work, settings, again)
 
 
 def log_failure(failure: FailureRecord, settings: Settings, *, sweep: str = "") -> Tracked:

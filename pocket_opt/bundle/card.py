@@ -86,28 +86,25 @@ def _metrics(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"On {_host(manifest['host'])}. The baseline is the source model, measured on the same machine and data."
     for group, metrics in manifest["metrics"].items():
+        methods = list(dict.fromkeys(metric["method"] for metric in metrics.values()))
         yield ""
         yield f"### {group.capitalize()}"
         yield ""
         yield "| metric | value | baseline | change | n | method |"
-        yield "| --- | ---: | ---: | ---: | ---: | --- |"
+        yield "| --- | ---: | ---: | ---: | ---: | ---: |"
         for name, metric in metrics.items():
-            yield _metric_row(name, metric, manifest["baseline"].get(group, {}).get(name))
+            base = manifest["baseline"].get(group, {}).get(name)
+            yield _metric_row(name, metric, base, methods.index(metric["method"]) + 1)
+        yield ""
+        yield from (f"{number}. {method}" for number, method in enumerate(methods, start=1))
 
 
-def _metric_row(name: str, metric: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
+def _metric_row(name: str, metric: Mapping[str, Any], base: Mapping[str, Any] | None, method: int) -> str:
     unit = metric["unit"]
     before = _number(base["value"], unit) if base else ""
     change = _change(metric["value"], base["value"], unit) if base else ""
-    cells = (
-        name,
-        _number(metric["value"], unit),
-        before,
-        change,
-        str(metric["n"]),
-        metric["method"].replace("|", "/"),
-    )
-    return f"| {' | '.join(cells)} |"
+    cells = (name, _number(metric["value"], unit), before, change, metric["n"], method)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _budget(manifest: Mapping[str, Any]) -> Iterator[str]:

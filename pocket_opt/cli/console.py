@@ -11,7 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pocket_opt.graph import Node
 from pocket_opt.results import NodeRecord
 
-console = Console(highlight=False, soft_wrap=True)
+PLAIN_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -45,7 +46,7 @@ def show(plan: Plan, store: Store) -> None:
     for node in plan.graph:
         state = "[dim]cached[/dim]" if node.name in present else "[green]to run[/green]"
         inputs = ", ".join(node.inputs.values())
-        table.add_row(node.name, node.pass_name, _parameters(node), inputs, state, node.why)
+        table.add_row(node.name, node.pass_name, escape(_parameters(node)), inputs, state, node.why)
     for name, why in plan.off.items():
         table.add_row(f"[dim]{name}[/dim]", "", "", "", "[dim]off[/dim]", f"[dim]{why}[/dim]")
     console.print(table)

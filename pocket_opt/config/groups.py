@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from pocket_opt.config.schema import LEVELS
 from pocket_opt.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def choices(group: str) -> dict[str, Path]:
     """Every name of a group and the file that defines it, the user's own recipes included."""
     files: dict[str, Path] = {}
     for folder in _folders(group):
-        files.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
+        files.update({path.stem: path for path in sorted(folder.glob("*.yaml"), key=_order)})
     return files
 
 
@@ -85,6 +86,11 @@ def check_choice(group: str, name: str, *, where: str) -> None:
     """UserError with the nearest name if `group` has no choice `name`."""
     if name not in choices(group):
         raise unknown_name(group, name, choices(group), where=where)
+
+
+def _order(path: Path) -> tuple[int, str]:
+    """Levels by how hard they optimize, everything else by name."""
+    return (LEVELS.index(path.stem) if path.stem in LEVELS else len(LEVELS), path.stem)
 
 
 def _folders(group: str) -> Iterator[Path]:

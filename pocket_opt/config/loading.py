@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket_opt.config import groups
-from pocket_opt.config.overrides import ORIGIN, Overrides, check, origin
+from pocket_opt.config.overrides import ORIGIN, Overrides, check, gives_several, key_of, origin
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
@@ -98,12 +98,15 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
     params = [f"{key}={value}" for key, value in about["params"].items()]
     if not sweep and "MULTIRUN" not in about["mode"]:
         return [list(lines)]
-    own = [*params, *lines]
+    own = list({key_of(line): line for line in [*params, *lines]}.values())
     check(own, sweep=True)
     groups.register()
     with _hydra() as loader:
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(own)
-        return [list(batch) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+        swept = OverridesParser.create(config_loader=loader).parse_overrides(
+            [line for line in own if gives_several(line)]
+        )
+        batches = BasicSweeper.split_arguments(swept, max_batch_size=None)[0]
+    return [[*(line for line in own if not gives_several(line)), *batch] for batch in batches]
 
 
 def _as_ours(error: Exception) -> UserError:

@@ -6,6 +6,7 @@ YAML leaves out can be set without Hydra's `+`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from pocket_opt.errors import UserError, unknown_name
 ORIGIN = "command line"
 NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "hydra", "experiment")
 """Keys that change where results go or how a run is supervised, not what is made."""
+
+_OPENING = ("[", "{", "(", "'", '"')
+_SWEEP_FUNCTIONS = ("choice", "range", "glob", "interval", "sort", "shuffle", "tag")
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,10 @@ def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
             recipe = file if key == "recipe" else recipe
             checked.append(f"{key}={file.stem}" if file else line.lstrip("+"))
         else:
-            _check_key(key, line)
+            hint = _check_key(key, line)
             _check_value(line, value, sweep=sweep)
-            checked.append(_set(key, sign, value))
+            is_text = _strip_none(hint) is str and not (sweep and gives_several(line))
+            checked.append(_set(key, sign, _quoted(value) if is_text else value))
     return Overrides(tuple(checked), recipe)
 
 
@@ -60,7 +65,7 @@ def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
     for line in lines:
         key, sign, value = _split(line)
         if key not in ("recipe", "target", "level") and _root(key) not in NEUTRAL_KEYS:
-            kept[key] = f"~{key}" if sign == "~" else f"{key}={value}"
+            kept[key] = f"~{key}" if sign == "~" else f"{key}={_unquoted(value)}"
     return tuple(sorted(kept.values()))
 
 
@@ -83,6 +88,17 @@ def _split(line: str) -> tuple[str, str, str]:
             f"'{line}' is neither a verb nor an override", where=ORIGIN, allowed="key=value", fix="see --help"
         )
     return key, sign, value
+
+
+def key_of(line: str) -> str:
+    """The key that an override sets."""
+    return _split(line)[0]
+
+
+def gives_several(line: str) -> bool:
+    """Whether an override has several values in a sweep: a list with commas or one of Hydra's functions."""
+    value = _split(line)[2]
+    return value[:1] not in _OPENING and ("," in value or value.partition("(")[0] in _SWEEP_FUNCTIONS)
 
 
 def _root(key: str) -> str:
@@ -128,9 +144,16 @@ def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> Path | 
 
 
 def _check_value(line: str, value: str, *, sweep: bool) -> None:
-    outside = value[:1] not in "[{'\"("
-    if not sweep and outside and "," in value:
+    if not sweep and value[:1] not in _OPENING and "," in value:
         raise _needs_sweep(line)
+
+
+def _quoted(value: str) -> str:
+    """Text in Hydra's quotes, so that a path may hold `~`, `=`, brackets and whatever else its grammar refuses."""
+    if value in ("", "null") or value[:1] in _OPENING or "${" in value:
+        return value
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def _needs_sweep(line: str) -> UserError:
@@ -142,8 +165,15 @@ def _needs_sweep(line: str) -> UserError:
     )
 
 
-def _check_key(key: str, line: str) -> None:
-    """Walk the key through the schema; UserError at the first part that is not there."""
+def _unquoted(value: str) -> str:
+    """The text inside Hydra's quotes: what was typed, also where a launcher hands on the quoted form."""
+    if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
+        return value
+    return re.sub(rf"(\\*)({value[0]}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+
+
+def _check_key(key: str, line: str) -> Any:
+    """Walk the key through the schema and return its type; UserError at the first part that is not there."""
     hint: Any = Config
     done: list[str] = []
     for part in key.split("."):
@@ -164,6 +194,7 @@ def _check_key(key: str, line: str) -> None:
                 f"'{'.'.join(done)}' is a value and has no key '{part}'", where=f"{ORIGIN}: {line}"
             )
         done.append(part)
+    return hint
 
 
 def _strip_none(hint: Any) -> Any:

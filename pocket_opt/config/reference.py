@@ -44,7 +44,7 @@ def reference() -> str:
 
 def _choices() -> Iterator[str]:
     for group in groups.GROUPS:
-        yield f"- `{group}=`" + ", ".join(f" `{name}`" for name in groups.choices(group))
+        yield f"- `{group}=` " + ", ".join(f"`{name}`" for name in groups.choices(group))
 
 
 def _rows(kind: type[Any], prefix: str) -> Iterator[str]:
@@ -70,7 +70,8 @@ def _comments(kind: type[Any]) -> Mapping[str, str]:
     found = {}
     for statement in body.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            _, _, comment = lines[(statement.end_lineno or 1) - 1].partition("  # ")
+            own = lines[statement.lineno - 1 : statement.end_lineno]
+            comment = " ".join(text.partition("# ")[2] for text in own if "# " in text)
             found[statement.target.id] = comment.replace("|", "\\|")
     return found
 

@@ -31,14 +31,14 @@ class ParityParams:
     Attributes:
         data_path: directory of the data set.
         data_digest: its digest; enters the key in place of the path.
-        limit: clips, spread evenly over the data set.
+        clips: how many, spread evenly over the data set.
         max_new_tokens: most tokens of a clip that are compared; None: what the source says.
         threads: of the runtimes; 0 is their default.
     """
 
     data_path: str = neutral("")
     data_digest: str = ""
-    limit: int = 8
+    clips: int = 8
     max_new_tokens: int | None = None
     threads: int = neutral(0)
 
@@ -79,7 +79,7 @@ class Parity(Pass[ParityParams]):
         from pocket_opt.runtimes import open_runtime
 
         source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
-        clips = Dataset.open(params.data_path).limit(params.limit)
+        clips = Dataset.open(params.data_path).limit(params.clips)
         found = {name: fidelity.Comparison() for name in ("mel", "encoder", "logits", "batch")}
         heard = []
         for done, clip in enumerate(clips, start=1):

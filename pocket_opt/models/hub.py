@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocket_opt.disk import refusal_of
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import home, read_json, write_atomically
 
@@ -31,10 +32,12 @@ class Snapshot:
 
 def cached(hub_id: str, revision: str) -> Snapshot | None:
     """The snapshot of an earlier download, without touching the network."""
-    table = (read_json(_memory()) or {}).get(f"{hub_id}@{revision}")
-    if table is None or not (Path(table["path"]) / "config.json").is_file():
+    try:
+        table = read_json(_memory())[f"{hub_id}@{revision}"]
+        found = Snapshot(Path(table["path"]), table["commit"])
+    except (KeyError, TypeError):
         return None
-    return Snapshot(Path(table["path"]), table["commit"])
+    return found if (found.path / "config.json").is_file() else None
 
 
 def fetch(hub_id: str, revision: str) -> Snapshot:
@@ -51,14 +54,18 @@ def fetch(hub_id: str, revision: str) -> Snapshot:
             hub_id, revision=commit, cache_dir=home() / "hub", allow_patterns=list(PATTERNS), etag_timeout=20
         )
     except Exception as error:
+        refusal = refusal_of(error, home())
+        if refusal is not None:
+            raise refusal from error
         raise PocketOptError(
             f"the model {hub_id} cannot be downloaded: {_reason(error)}",
             where=f"recipe.model.hub={hub_id}, revision {revision}",
             fix=WAYS_ON,
         ) from error
-    known = read_json(_memory()) or {}
-    known[f"{hub_id}@{revision}"] = {"path": str(path), "commit": commit}
-    write_atomically(_memory(), json.dumps(known, indent=1))
+    known = read_json(_memory())
+    table = {**known} if isinstance(known, dict) else {}
+    table[f"{hub_id}@{revision}"] = {"path": str(path), "commit": commit}
+    write_atomically(_memory(), json.dumps(table, indent=1))
     return Snapshot(Path(path), commit)
 
 
@@ -71,12 +78,16 @@ def _reason(error: BaseException) -> str:
     chain = list(_causes(error))
     names = {type(cause).__name__ for cause in chain}
     text = " ".join(str(cause) for cause in chain).lower()
-    if any(isinstance(cause, ssl.SSLError) for cause in chain) or "certificate" in text:
-        return "certificate failure - the connection's certificate is not trusted (set SSL_CERT_FILE to your CA bundle)"
-    if "ProxyError" in names or "407" in text or "proxy" in text:
-        return "proxy failure - the proxy refused or cannot be reached (check HTTPS_PROXY)"
     if names & {"RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "EntryNotFoundError"}:
         return "the hub answered, but has no such model or revision, or it needs a login"
+    if "HFValidationError" in names:
+        return "this is no hub id (organisation/name)"
+    if "OfflineModeIsEnabled" in names:
+        return "unreachable - downloads are switched off (HF_HUB_OFFLINE is set)"
+    if any(isinstance(cause, ssl.SSLError) for cause in chain) or "certificate" in text:
+        return "certificate failure - the connection's certificate is not trusted (set SSL_CERT_FILE to your CA bundle)"
+    if "ProxyError" in names or "proxy" in text:
+        return "proxy failure - the proxy refused or cannot be reached (check HTTPS_PROXY)"
     return "unreachable - no connection to the hub (check the network)"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from pocket_opt.models import hub
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 SAMPLE_SCHEME = "sample:"
-SUFFIXES = (".json", ".txt", ".safetensors", ".bin")
+WEIGHTS = (".safetensors", ".bin")
+SUFFIXES = (".json", ".txt", *WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ def _local(path: Path, family: str, *, where: str) -> Root:
         )
     _check_architecture(path, family, where=where)
     files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.suffix in SUFFIXES]
+    if not any(entry.suffix in WEIGHTS for entry in files):
+        raise UserError(
+            f"{path} holds no weights",
+            where=where,
+            allowed="model.safetensors, or pytorch_model.bin",
+            fix="download the model again, or correct the path",
+        )
     content = tree_digest(path, files, _file_digests(files))
     return Root("load_source", {"digest": content}, {"path": str(path)}, {"sha256": content})
 
@@ -134,13 +142,15 @@ def _check_architecture(path: Path, family: str, *, where: str) -> None:
 def _file_digests(files: list[Path]) -> dict[str, str]:
     """SHA-256 by file name; big files are hashed once and then recognised by size, time and inode."""
     memory = home() / "digests.json"
-    known = read_json(memory) or {}
+    remembered = read_json(memory)
+    known = remembered if isinstance(remembered, dict) else {}
     fresh = {}
     for path in files:
         stat = path.stat()
         stamp = digest("stamp", [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
         fresh[path.name] = (stamp, known.get(stamp) or file_digest(path))
     added = {stamp: value for stamp, value in fresh.values() if stamp not in known}
-    if added and os.access(home().parent, os.W_OK):
-        write_atomically(memory, json.dumps({**known, **added}))
+    if added:
+        with suppress(OSError):  # it only saves hashing next time
+            write_atomically(memory, json.dumps({**known, **added}))
     return {name: value for name, (_, value) in fresh.items()}

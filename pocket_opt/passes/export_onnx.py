@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pocket_opt.models.whisper.checkpoint import Checkpoint
 
 DECODERS = ("kv_cache", "basic")
+SESSION_ENTRIES = {"optimization.disable_specified_optimizers": "SkipLayerNormFusion"}
+"""ONNX Runtime's CPU kernel of SkipLayerNormalization is five times slower than the two nodes it stands for; without the
+last norm fused the encoder of the sample model takes 5.35 ms instead of 5.54."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> A
     names = ("generation_config.json", "config.json")
     for name in names:
         link_file(source.file("model", name), workdir / name)
-    session = {"graph_optimization": "all", "entries": {}}
+    session = {"graph_optimization": "all", "entries": dict(SESSION_ENTRIES)}
     return carried.with_component(
         "generation", Component("json", names), runtime="onnxruntime", decoder=params.decoder, session=session
     )

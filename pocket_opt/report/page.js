@@ -82,7 +82,8 @@
     const rows = visible(), shown = rows.filter((row) => state.x in row.values && state.y in row.values);
     const missing = rows.length - shown.length;
     byId("caption").textContent = (shown.length ? "Lower left is better. Dashed: the Pareto front" +
-      (recipes.length > 1 && !state.recipe ? " of each recipe" : "") + ". Red ring: over its budget." : "No variant has both values.") +
+      (recipes.length > 1 && !state.recipe ? " of each recipe" : "") + ". Red ring: over its budget." +
+      (shown.some((row) => row.overrides) ? " Star: with further settings." : "") : "No variant has both values.") +
       (missing ? ` ${missing} of ${rows.length} variants lack one of the two values and are not shown.` : "");
     if (!shown.length) return;
     const right = BOX.width - BOX.right, bottom = BOX.height - BOX.bottom;
@@ -227,9 +228,13 @@
 
   function details(row, width) {
     const number = (metric) => `${+metric.value.toPrecision(5)} ${metric.unit}`.trim();
-    const groups = Object.entries(row.metrics).map(([group, metrics]) => node("div", { class: "group" }, node("h3", {}, group),
-      node("table", {}, ...Object.entries(metrics).map(([name, metric]) => node("tr", {}, node("td", {}, name),
-        node("td", { class: "number" }, number(metric)), node("td", {}, `n ${metric.n}; ${metric.method}`))))));
+    const groups = Object.entries(row.metrics).map(([group, metrics]) => {
+      const methods = unique(Object.values(metrics).map((metric) => metric.method));
+      return node("div", { class: "group" }, node("h3", {}, group),
+        node("table", {}, ...Object.entries(metrics).map(([name, metric]) => node("tr", {}, node("td", {}, name),
+          node("td", { class: "number" }, number(metric)), node("td", {}, `n ${metric.n} (${methods.indexOf(metric.method) + 1})`)))),
+        node("ol", {}, ...methods.map((method) => node("li", {}, method))));
+    });
     const passes = node("div", { class: "group" }, node("h3", {}, "passes"), node("table", {}, ...row.passes.map((pass) =>
       node("tr", {}, node("td", {}, pass.name), node("td", { class: "number" }, `${(pass.bytes / 1e6).toFixed(2)} MB`), node("td", {}, `${pass.pass}, ${pass.seconds.toFixed(1)} s`)))));
     const facts = `${row.recipe} · ${row.target} · ${row.level} ${row.overrides} — ${verdict(row)}. Build ${row.build}, written ${row.created}. Licence ${row.license}. Measured on ${row.host}.`;

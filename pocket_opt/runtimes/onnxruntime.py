@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.models.whisper.run import RequestError, Whisper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pocket_opt.artifact import Artifact
+    from pocket_opt.passes.base import Progress
     from pocket_opt.runtimes.base import Audio, DecodeOptions, Transcript
 
 
@@ -28,3 +29,21 @@ class OnnxRuntime(Whisper):
 def open_model(artifact: Artifact, *, threads: int = 0) -> OnnxRuntime:
     """Open the graphs `mel`, `encoder` and `decoder` of `artifact`."""
     return OnnxRuntime(artifact.root, threads=threads)
+
+
+def probe(payload: Mapping[str, Any], progress: Progress) -> str:
+    """Run one matrix product through ONNX Runtime and say what ran it; for `doctor`, in a worker."""
+    import numpy as np
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    square = [2, 2]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, square) for name in "xyz"]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "y"], ["z"])], "probe", ports[:2], ports[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ones = np.ones(square, np.float32)
+    (product,) = session.run(None, {"x": ones, "y": ones})
+    if not np.array_equal(product, 2 * ones):
+        raise PocketOptError("a matrix product gave a wrong result", fix="reinstall onnxruntime")
+    return f"MatMul on {session.get_providers()[0]}, onnxruntime {onnxruntime.__version__}"

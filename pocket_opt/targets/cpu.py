@@ -8,6 +8,7 @@ at load.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Decoder, Intents
@@ -24,10 +25,14 @@ class Cpu:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """Export, fuse, quantize, store the rest in 16 bits."""
+        steps = self._steps(intents, decoder)
         if intents.format == "source":
             return [
-                Step("export", "export_onnx", off="level NONE keeps the source model in its own framework")
+                replace(step, off="this level keeps the source model in its own framework") for step in steps
             ]
+        return steps
+
+    def _steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         bits = {"int8": 8, "int4": 4}.get(intents.weights)
         return [
             Step("export", "export_onnx", {"decoder": decoder.name}, "ONNX Runtime reads ONNX"),

@@ -1,7 +1,7 @@
-"""The three attentions of a Whisper as one operator each: self-attention, cross-attention, and cached self-attention.
+"""Attention as one operator: softmax(q k^T + mask) v with its splitting and joining of heads -> MultiHeadAttention.
 
-MultiHeadAttention reads [batch, length, d_model] and splits heads itself, so the reshapes and transposes go; it reads a
-cache [batch, heads, keys, head_dim] as it is, appends to it, and never writes the scores of a long audio to memory.
+It reads [batch, length, d_model] and splits heads itself; a cache [batch, heads, keys, head_dim] it reads as it is and
+appends to; the scores of a long audio never reach memory. Measured in ../../passes/fuse.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,21 @@ SWAP_LAST = (0, 1, 3, 2)
 
 
 @dataclass(frozen=True)
+class Cache:
+    """The keys and values [batch, heads, past, head_dim] before this call, and with this call's appended."""
+
+    past: tuple[ir.Value, ir.Value]
+    present: tuple[ir.Value, ir.Value]
+
+
+@dataclass(frozen=True)
 class Attention:
-    """The parts of `Reshape(Transpose(softmax(q k^T + mask) v))`.
+    """The parts of an attention in a graph.
 
     Attributes:
         query: [batch, length, d_model].
-        key, value: [batch, keys, d_model], or [batch, heads, keys, head_dim] if they come from a cache.
-        past: the cache that this call's keys and values are appended to.
-        present: the grown cache.
+        key, value: [batch, keys, d_model], or [batch, heads, keys, head_dim] where they come in split.
+        joined: the node whose output [batch, length, d_model] is the result.
     """
 
     heads: int
@@ -34,142 +41,115 @@ class Attention:
     key: ir.Value
     value: ir.Value
     causal: bool
-    past: tuple[ir.Value, ir.Value] | None
-    present: tuple[ir.Value, ir.Value] | None
-    result: ir.Node
+    cache: Cache | None
+    joined: ir.Node
 
 
 @dataclass(frozen=True)
 class Split:
-    """[batch, length, d_model] split into heads."""
+    """A value [batch, length, d_model] that was split into heads."""
 
     whole: ir.Value
     heads: int
 
 
-def self_attention(softmax: ir.Node) -> NotHere | None:
-    """Attention over all positions of the same input, no mask (encoder)."""
+def fuse_attention(softmax: ir.Node) -> NotHere | None:
+    """Put MultiHeadAttention in the place of the attention around `softmax`; nodes left unused stay for clean-up."""
     found = match_attention(softmax)
-    if isinstance(found, str):
+    if isinstance(found, NotHere):
         return found
-    if found.causal or _is_cache(found.key):
-        return "not an attention over its own input without a mask"
-    return _replace(softmax, found)
-
-
-def cross_attention(softmax: ir.Node) -> NotHere | None:
-    """Attention over keys and values of the encoder that come in split (cached decoder)."""
-    found = match_attention(softmax)
-    if isinstance(found, str):
-        return found
-    if found.causal or not _is_cache(found.key):
-        return "not an attention over given keys"
-    return _replace(softmax, found)
-
-
-def cached_attention(softmax: ir.Node) -> NotHere | None:
-    """Causal attention, over a cache or without one (decoder)."""
-    found = match_attention(softmax)
-    if isinstance(found, str):
-        return found
-    if not found.causal:
-        return "not a causal attention"
-    return _replace(softmax, found)
+    node = _fused(found, module_of(softmax))
+    old = [found.joined.outputs[0], *(found.cache.present if found.cache else ())]
+    assert softmax.graph is not None
+    ir.convenience.replace_nodes_and_values(
+        softmax.graph, found.joined, [found.joined], [node], old, node.outputs
+    )
+    return None
 
 
 def match_attention(softmax: ir.Node) -> Attention | NotHere:
     """The attention around `softmax`, or what is missing."""
     scores, causal = softmax.inputs[0], False
-    mask = producer(scores, "Add")
-    if mask is not None:
-        if producer(mask.inputs[1], "Trilu") is None:
-            return "its mask is not the causal one"
-        scores, causal = mask.inputs[0], True
-    product, result = producer(scores, "MatMul"), _result(softmax)
-    if product is None or result is None:
-        return "no product of queries and keys before it, or none with values after it"
-    mixed, reshape = result
-    query = _split(product.inputs[0])
-    turned = producer(product.inputs[1], "Transpose")
+    masked = producer(scores, "Add")
+    if masked is not None:
+        if producer(masked.inputs[1], "Trilu") is None:
+            return NotHere("its mask is not the causal one")
+        scores, causal = masked.inputs[0], True
+    product, after = producer(scores, "MatMul"), _after(softmax)
+    if product is None or after is None:
+        return NotHere("it does not stand between q k^T and a product with values that is joined")
+    query, turned = _split(product.inputs[0]), producer(product.inputs[1], "Transpose")
     if query is None or turned is None or _order(turned) != SWAP_LAST:
-        return "queries or keys are not split into heads"
-    return _sources(query, turned.inputs[0], mixed.inputs[1], causal=causal, result=reshape)
+        return NotHere("its queries are not split into heads, or its keys not transposed")
+    mixed, joined = after
+    key, value, cache = _without_cache(_input(turned, 0), _input(mixed, 1))
+    pair = _sources(key, value, causal=causal)
+    if isinstance(pair, NotHere):
+        return pair
+    return Attention(query.heads, query.whole, *pair, causal, cache, joined)
 
 
-def _sources(
-    query: Split, key: ir.Value | None, value: ir.Value | None, *, causal: bool, result: ir.Node
-) -> Attention | NotHere:
-    """Where keys and values come from: this call, a cache with this call appended, or a cache alone."""
-    assert key is not None and value is not None
-    grown = producer(key, "Concat"), producer(value, "Concat")
-    past, present = None, None
-    if grown[0] is not None and grown[1] is not None:
-        present, past = (key, value), (_input(grown[0], 0), _input(grown[1], 0))
-        key, value = _input(grown[0], 1), _input(grown[1], 1)
-    split = _split(key), _split(value)
-    if split[0] is not None and split[1] is not None:
-        key, value = split[0].whole, split[1].whole
-    elif causal or not (_is_cache(key) and _is_cache(value)):
-        return "keys or values are neither split into heads nor given"
-    return Attention(query.heads, query.whole, key, value, causal, past, present, result)
+def _fused(found: Attention, module: str) -> ir.Node:
+    inputs: list[ir.Value | None] = [found.query, found.key, found.value]
+    if found.cache is not None:
+        inputs += [None, None, None, *found.cache.past]
+    outputs = 1 if found.cache is None else 3
+    node = new_node(module, "MultiHeadAttention", inputs, domain=CONTRIB, outputs=outputs)
+    attributes = [ir.AttrInt64("num_heads", found.heads), ir.AttrFloat32("scale", 1.0)]
+    if found.causal:
+        attributes += [ir.AttrInt64("unidirectional", 1), ir.AttrFloat32("mask_filter_value", MASKED)]
+    for attribute in attributes:
+        node.attributes.add(attribute)
+    return node
 
 
-def _result(softmax: ir.Node) -> tuple[ir.Node, ir.Node] | None:
-    """The product with the values and the Reshape that joins the heads."""
+def _without_cache(key: ir.Value, value: ir.Value) -> tuple[ir.Value, ir.Value, Cache | None]:
+    """This call's keys and values, and the cache that they are appended to, if there is one."""
+    keys, values = producer(key, "Concat"), producer(value, "Concat")
+    if keys is None or values is None:
+        return key, value, None
+    cache = Cache((_input(keys, 0), _input(values, 0)), (key, value))
+    return _input(keys, 1), _input(values, 1), cache
+
+
+def _sources(key: ir.Value, value: ir.Value, *, causal: bool) -> tuple[ir.Value, ir.Value] | NotHere:
+    """Keys and values before they were split into heads, or as they come in."""
+    keys, values = _split(key), _split(value)
+    if keys is not None and values is not None:
+        return keys.whole, values.whole
+    if not causal and key.is_graph_input() and value.is_graph_input():
+        return key, value
+    return NotHere("its keys or values are neither split into heads nor inputs of the graph")
+
+
+def _after(softmax: ir.Node) -> tuple[ir.Node, ir.Node] | None:
+    """The product with the values, and the Reshape that joins the heads."""
     nodes = []
     value = softmax.outputs[0]
     for op_type in ("MatMul", "Transpose", "Reshape"):
-        if not used_once(value):
+        if not used_once(value) or value.consumers()[0].op_type != op_type:
             return None
-        node = value.consumers()[0]
-        if node.op_type != op_type:
-            return None
-        nodes.append(node)
-        value = node.outputs[0]
+        nodes.append(value.consumers()[0])
+        value = nodes[-1].outputs[0]
     return nodes[0], nodes[2]
 
 
 def _split(value: ir.Value | None) -> Split | None:
-    """What `value` was before it was split into heads."""
+    """What `value` [batch, heads, length, head_dim] was before it was split."""
     transpose = producer(value, "Transpose")
     if transpose is None or _order(transpose) != TO_HEADS:
         return None
     reshape = producer(transpose.inputs[0], "Reshape")
-    sizes = constant_ints(reshape.inputs[1]) if reshape is not None else None
-    if reshape is None or sizes is None or len(sizes) != 4 or sizes[:2] != [0, 0]:
+    if reshape is None:
         return None
-    return Split(_input(reshape, 0), sizes[2])
-
-
-def _is_cache(value: ir.Value) -> bool:
-    """Whether `value` is a graph input [batch, heads, keys, head_dim]."""
-    return value.is_graph_input() and value.shape is not None and len(value.shape) == 4
+    sizes = constant_ints(reshape.inputs[1]) or ()
+    return Split(_input(reshape, 0), sizes[2]) if len(sizes) == 4 and sizes[:2] == (0, 0) else None
 
 
 def _input(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     assert value is not None
     return value
-
-
-def _replace(softmax: ir.Node, found: Attention) -> None:
-    """Put the fused node in the place of the last one; what nothing reads any more is removed afterwards."""
-    inputs: list[ir.Value | None] = [found.query, found.key, found.value]
-    if found.past is not None:
-        inputs += [None, None, None, *found.past]
-    outputs = 1 if found.present is None else 3
-    node = new_node(module_of(softmax), "MultiHeadAttention", inputs, domain=CONTRIB, outputs=outputs)
-    node.attributes.add(ir.AttrInt64("num_heads", found.heads))
-    # The scale is in the query's weights; 0 would mean 1 / sqrt(head_dim).
-    node.attributes.add(ir.AttrFloat32("scale", 1.0))
-    if found.causal:
-        node.attributes.add(ir.AttrInt64("unidirectional", 1))
-        node.attributes.add(ir.AttrFloat32("mask_filter_value", MASKED))
-    old = [found.result.outputs[0], *(found.present or ())]
-    assert softmax.graph is not None
-    ir.convenience.replace_nodes_and_values(
-        softmax.graph, found.result, [found.result], [node], old, node.outputs
-    )
 
 
 def _order(transpose: ir.Node) -> tuple[int, ...]:

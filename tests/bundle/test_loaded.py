@@ -1,0 +1,131 @@
+"""A loaded bundle: text at once, awaited, and segment by segment; and the runner of the source model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from real_bundles import onnx_bundle, source_bundle
+from runner_fixtures import sound
+
+from pocket_opt.bundle import run_transformers
+from pocket_opt.bundle.loaded import LoadedModel
+from pocket_opt.errors import UserError
+
+CLIP = Path(__file__).parents[2] / "pocket_opt/sample/evaluation/en-clean-000.flac"
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return LoadedModel(onnx_bundle().path)
+
+
+def test_the_three_forms_agree(model: LoadedModel) -> None:
+    options = {"language": "en", "max_new_tokens": 12}
+    pending = model.transcribe(CLIP, **options)  # type: ignore[arg-type]
+    streamed = list(pending)
+    awaited = asyncio.run(_wait(model, options))
+    assert pending.text == awaited.text == str(pending) == " ".join(part.text for part in streamed)
+    assert pending.tokens == awaited.tokens
+    assert pending.segments == tuple(streamed) == tuple(pending)
+    assert (pending.language, pending.result) == ("en", awaited)
+
+
+async def _wait(model: LoadedModel, options: dict[str, object]) -> object:
+    return await model.transcribe(CLIP, **options)  # type: ignore[arg-type]
+
+
+def test_segments_of_long_audio_come_window_by_window(model: LoadedModel) -> None:
+    audio = np.concatenate([sound(4, 0), sound(4, 1), sound(2, 2)])
+    opened, windows = model.runtime, []
+    transcribe = opened.transcribe
+    opened.transcribe = lambda clips, options: windows.append(options) or transcribe(clips, options)  # type: ignore[method-assign]
+    try:
+        stream = iter(model.transcribe(audio, timestamps=True, max_new_tokens=12))
+        first = next(stream)
+        assert len(windows) == 1
+        parts = [first, *stream]
+        assert len(windows) == 3
+    finally:
+        opened.transcribe = transcribe  # type: ignore[method-assign]
+    whole = model.transcribe(audio, timestamps=True, max_new_tokens=12)
+    assert tuple(parts) == whole.segments
+    assert windows[1].language == whole.language
+    assert parts[-1].start >= 8
+
+
+def test_audio_may_be_a_file_or_samples_at_any_rate(model: LoadedModel, tmp_path: Path) -> None:
+    import soundfile
+
+    audio = sound(3, 1)
+    soundfile.write(tmp_path / "x.wav", audio, 16_000, subtype="FLOAT")
+    by_file = model.transcribe(str(tmp_path / "x.wav"), language="en", max_new_tokens=8)
+    assert by_file.tokens == model.transcribe(audio, language="en", max_new_tokens=8).tokens
+    slow = model.transcribe(audio, language="en", max_new_tokens=8, sample_rate=8_000)
+    assert len(list(slow)) == 2
+
+
+def test_what_is_no_audio_is_refused(model: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file"):
+        model.transcribe(tmp_path / "absent.wav")
+    with pytest.raises(UserError, match=r"an array of shape \(2, 100\)"):
+        _ = model.transcribe(np.zeros((2, 100), np.float32)).text
+    with pytest.raises(UserError, match="not finite"):
+        _ = model.transcribe(np.full(100, np.nan, np.float32)).text
+    with pytest.raises(UserError, match="language 'xx'"):
+        _ = model.transcribe(CLIP, language="xx").text
+    with pytest.raises(UserError, match="is no bundle"):
+        LoadedModel(tmp_path)
+
+
+def test_the_model_is_opened_at_the_first_use_and_kept() -> None:
+    fresh = LoadedModel(str(onnx_bundle().path))
+    assert fresh._opened is None
+    assert fresh.runtime is fresh.runtime
+
+
+def test_the_source_model_runs_through_the_same_door_and_by_its_own_runner(tmp_path: Path) -> None:
+    place = tmp_path / "moved here"
+    shutil.copytree(source_bundle().path, place)
+    expected = LoadedModel(place).transcribe(CLIP, language="en")
+    command = [sys.executable, "-I", str(place / "run.py"), "--language", "en", "--json", str(CLIP)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    heard = json.loads(done.stdout)
+    assert heard["text"] == expected.text
+    assert heard["file"] == str(CLIP)
+    assert [part["text"] for part in heard["segments"]] == [part.text for part in expected.segments]
+
+
+def test_the_onnx_runner_works_after_the_bundle_was_moved(tmp_path: Path) -> None:
+    place = tmp_path / "moved here"
+    shutil.copytree(onnx_bundle().path, place)
+    command = [sys.executable, "-I", str(place / "run.py"), "--language", "en", str(CLIP)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == LoadedModel(place).transcribe(CLIP, language="en").text
+
+
+def test_the_source_runner_says_what_it_cannot_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_transformers.main([str(tmp_path / "absent.wav")])
+    assert caught.value.code == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_resampling_keeps_a_tone() -> None:
+    time = np.arange(44_100) / 44_100
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    heard = run_transformers.resample(tone, 44_100, 16_000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert heard.shape == (16_000,)
+    assert np.abs(heard - expected)[100:-100].max() < 1e-3
+    assert run_transformers.resample(tone, 44_100, 44_100) is tone

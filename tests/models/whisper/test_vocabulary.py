@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers.models.whisper.tokenization_whisper import LANGUAGES as KNOWN_LANGUAGES
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from whisper_fixtures import tiny_checkpoint
+
+from pocket_opt.errors import UserError
+from pocket_opt.models.whisper.vocabulary import (
+    LANGUAGES,
+    SPACE_ID,
+    Vocabulary,
+    byte_characters,
+    read_vocabulary,
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "end", "transcribe", "no_timestamps", "multilingual"),
+    [
+        (51_864, 50_256, 50_358, 50_362, False),
+        (51_865, 50_257, 50_359, 50_363, True),
+        (51_866, 50_257, 50_360, 50_364, True),
+    ],
+)
+def test_ids_of_the_published_models(
+    size: int, end: int, transcribe: int, no_timestamps: int, multilingual: bool
+) -> None:
+    vocabulary = Vocabulary.of_size(size, 30)
+    assert vocabulary.size == size
+    assert vocabulary.id("<|endoftext|>") == end == vocabulary.words
+    assert vocabulary.id("<|startoftranscript|>") == end + 1
+    assert vocabulary.id("<|transcribe|>") == transcribe
+    assert vocabulary.id("<|notimestamps|>") == no_timestamps
+    assert vocabulary.multilingual is multilingual
+    assert (vocabulary.timestamps[0], vocabulary.timestamps[-1]) == ("<|0.00|>", "<|30.00|>")
+    assert len(vocabulary.timestamps) == 1_501
+
+
+def test_languages_are_in_whispers_order() -> None:
+    assert tuple(KNOWN_LANGUAGES) == LANGUAGES
+
+
+def test_byte_characters_are_those_of_gpt2() -> None:
+    assert byte_characters() == tuple(bytes_to_unicode().values())
+    assert SPACE_ID == 220
+
+
+def test_a_vocabulary_without_room_is_refused() -> None:
+    with pytest.raises(UserError, match="no room") as error:
+        Vocabulary.of_size(1_000, 30)
+    assert "at least 1864" in str(error.value)
+
+
+def test_a_tokenizer_is_read_back(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path).root / "tokenizer.json"
+    found = read_vocabulary(path, 4)
+    assert (found.words, found.languages, found.multilingual) == (300, ("en", "de"), True)
+    assert found.size == 511
+
+
+def test_a_tokenizer_without_whispers_tokens_is_refused(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path).root / "tokenizer.json"
+    table = json.loads(path.read_text())
+    table["added_tokens"] = [token for token in table["added_tokens"] if token["content"] != "<|startofprev|>"]
+    path.write_text(json.dumps(table))
+    with pytest.raises(UserError, match=r"no <\|startofprev\|> in its place"):
+        read_vocabulary(path, 4)

@@ -1,0 +1,114 @@
+"""Dynamic INT8: every linear layer and nothing else, in the form that ONNX Runtime fuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from exported_whisper import (
+    LINEAR,
+    PRODUCTS,
+    after_load,
+    digests,
+    exported,
+    graph,
+    operators,
+    outputs,
+    run_pass,
+)
+
+from pocket_opt.errors import PocketOptError
+from pocket_opt.onnx_files import sqnr_db
+from pocket_opt.passes.dynamic_int8 import DynamicInt8Params, quantize_columns
+
+
+def test_all_linear_layers_become_integer_and_answers_stay_close(tmp_path: Path) -> None:
+    outcome = run_pass("dynamic_int8", exported(), tmp_path)
+    for name in ("encoder", "decoder"):
+        did, counts = outcome.did["components"][name], operators(graph(outcome.artifact, name))
+        assert did["nodes"] == did["tensors"] == counts["MatMulInteger"] == LINEAR[name]
+        assert (
+            counts["MatMul"] == PRODUCTS[name] == len(did["left_out"]["right side is not a constant matrix"])
+        )
+        for old, new in zip(outputs(exported(), name), outputs(outcome.artifact, name), strict=True):
+            assert sqnr_db(old, new) > 20
+        assert outcome.artifact.components[name] == exported().components[name]
+
+
+def test_linear_weights_take_a_quarter(tmp_path: Path) -> None:
+    outcome = run_pass("dynamic_int8", exported(), tmp_path, components=("encoder",))
+    old, new = graph(exported(), "encoder").initializers, graph(outcome.artifact, "encoder").initializers
+    levels = {name: value.const_value for name, value in new.items() if name.endswith(".q8")}
+    assert len(levels) == LINEAR["encoder"]
+    for name, tensor in levels.items():
+        original = old[name.removesuffix(".q8")].const_value
+        assert tensor.nbytes * 4 == original.nbytes
+        assert new[f"{name}.scales"].const_value.nbytes == 4 * original.shape[1]
+
+
+def test_projections_of_one_input_share_its_rounding(tmp_path: Path) -> None:
+    nodes = graph(run_pass("dynamic_int8", exported(), tmp_path, components=("encoder",)).artifact, "encoder")
+    # Per layer: q, k and v share one, out_proj, fc1 and fc2 have their own; all cross projections share one.
+    assert operators(nodes)["DynamicQuantizeLinear"] == 4 * 3 + 1
+
+
+@pytest.mark.parametrize("component", ["encoder", "decoder"])
+def test_the_runtime_fuses_every_layer(tmp_path: Path, component: str) -> None:
+    artifact = run_pass("dynamic_int8", exported(), tmp_path).artifact
+    loaded = after_load(artifact, component, tmp_path)
+    assert "MatMulInteger" not in loaded
+    assert loaded["DynamicQuantizeMatMul"] + loaded["MatMulIntegerToFloat"] == LINEAR[component]
+
+
+def test_the_artifact_says_what_its_sessions_need(tmp_path: Path) -> None:
+    session = run_pass("dynamic_int8", exported(), tmp_path).artifact.metadata["session"]
+    assert session == {"graph_optimization": "all", "entries": {"session.x64quantprecision": "1"}}
+
+
+def test_excluded_layers_stay_as_they_were(tmp_path: Path) -> None:
+    pattern = "encoder.layers.*.fc1/*"
+    outcome = run_pass("dynamic_int8", exported(), tmp_path, components=("encoder",), exclude=(pattern,))
+    names = [node.name for node in graph(outcome.artifact, "encoder") if node.op_type == "MatMul"]
+    excluded = [f"encoder.layers.{i}.fc1/MatMul" for i in range(3)]
+    assert set(excluded) <= set(names)
+    assert outcome.did["components"]["encoder"]["left_out"]["excluded by pattern"] == excluded
+    assert outcome.did["tensors"] == LINEAR["encoder"] - 3
+
+
+@pytest.mark.parametrize("params", [{"weight_type": "uint8"}, {"per_channel": False}, {"reduce_range": True}])
+def test_other_forms_compute_the_same(tmp_path: Path, params: dict[str, object]) -> None:
+    artifact = run_pass("dynamic_int8", exported(), tmp_path, **params).artifact
+    for old, new in zip(outputs(exported(), "decoder"), outputs(artifact, "decoder"), strict=True):
+        assert sqnr_db(old, new) > 15
+
+
+def test_columns_use_their_whole_range_and_zero_columns_stay_zero() -> None:
+    weight = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32) * np.float32(
+        [1, 100, 0.01, 1, 0]
+    )
+    for weight_type, zero in (("int8", 0), ("uint8", 128)):
+        levels, scales = quantize_columns(weight, DynamicInt8Params(weight_type=weight_type))
+        centred = levels.astype(np.float32) - zero
+        assert np.all(np.abs(centred * scales - weight).max(axis=0)[:4] <= scales[:4] * 0.501)
+        assert np.abs(centred).max(axis=0).tolist() == [127, 127, 127, 127, 0]
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
+    first, second = (run_pass("dynamic_int8", exported(), tmp_path / name).artifact for name in "ab")
+    assert digests(first) == digests(second)
+    assert ir.load(first.path("encoder")).metadata_props == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"components": ("mel", "encodr")}, "no ONNX component 'encodr'"),
+        ({"exclude": ("encoder.layers.0.fc3/*",)}, r"'encoder.layers.0.fc3/\*' matches nothing"),
+        ({"components": ("encoder",), "exclude": ("*",)}, "nothing could be changed in component 'encoder'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(tmp_path: Path, params: dict[str, object], message: str) -> None:
+    with pytest.raises(PocketOptError, match=message):
+        run_pass("dynamic_int8", exported(), tmp_path, **params)

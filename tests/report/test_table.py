@@ -1,0 +1,98 @@
+"""The comparison on the console and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from variant_fixtures import LEVELS, failure, manifest
+
+from pocket_opt.report import render_table
+from pocket_opt.report.rows import make_rows
+from pocket_opt.report.table import csv_text
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> list[dict[str, Any]]:
+    return [manifest(tmp_path / level, level) for level in reversed(LEVELS)]
+
+
+def printed(*arguments: Any, width: int = 140) -> str:
+    console = Console(width=width, file=io.StringIO(), no_color=True)
+    console.print(render_table(*arguments))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def line_of(text: str, word: str) -> list[str]:
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [word])
+
+
+def test_rows_are_sorted_and_compared_with_none(manifests: list[dict[str, Any]]) -> None:
+    rows = make_rows(manifests)
+    assert [row.level for row in rows] == list(LEVELS)
+    assert [round(row.values["size_percent"]) for row in rows] == [100, 101, 51, 28, 15]
+    assert "wer_delta" not in rows[0].values
+
+
+def test_without_a_row_of_none_the_source_in_the_manifest_counts(tmp_path: Path) -> None:
+    [row] = make_rows([manifest(tmp_path, "HIGH")])
+    assert row.values["size_percent"] == pytest.approx(28, abs=0.1)
+
+
+def test_none_comes_first_whatever_its_target_is_called(tmp_path: Path) -> None:
+    tables = [manifest(tmp_path / "a", "HIGH", target="arm"), manifest(tmp_path / "b", "NONE", target="cpu")]
+    assert [row.level for row in make_rows(tables)] == ["NONE", "HIGH"]
+
+
+def test_the_console_shows_each_variant_and_each_failure(manifests: list[dict[str, Any]]) -> None:
+    text = printed(manifests, [failure()])
+    assert "pocket_whisper · cpu" in text
+    assert line_of(text, "NONE") == [
+        "NONE",
+        "0.40",
+        "100.0",
+        "3.42",
+        "0.0318",
+        "3.28",
+        "612",
+        "native",
+        "no",
+        "budget",
+    ]
+    assert line_of(text, "HIGH")[:5] == ["HIGH", "0.11", "28.0", "3.71", "+0.29"]
+    assert line_of(text, "EXTREME")[-2:] == ["over", "budget"]
+    assert "synthetic speech and a toy vocabulary: pocket_whisper" in text
+    assert "failed: pocket_whisper · cpu · EXTREME" in text
+    assert "<switch> it off" in text
+
+
+def test_names_that_differ_get_a_column(tmp_path: Path) -> None:
+    tables = [
+        manifest(tmp_path / "a", "HIGH", overrides=("nodes.quantize.params.bits=[4]",)),
+        manifest(tmp_path / "b", "HIGH", recipe="whisper_tiny", target="web", weights="random"),
+    ]
+    text = printed(tables, width=180)
+    assert {"recipe", "target", "set"} <= set(text.split())
+    assert "nodes.quantize.params.bits=[4]" in text
+    assert "random weights: for speed, size and parity only, no WER: whisper_tiny" in text
+
+
+def test_only_failures_are_shown_too() -> None:
+    assert printed([], [failure()]).startswith("failed: pocket_whisper · cpu · EXTREME")
+    assert printed([], []).strip() == ""
+
+
+def test_the_csv_has_every_metric_and_leaves_gaps_empty(manifests: list[dict[str, Any]]) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(manifests, [failure()]))))
+    assert [row["level"] for row in rows] == [*LEVELS, "EXTREME"]
+    assert rows[0]["wer_delta"] == ""
+    assert float(rows[3]["quality/wer"]) == 3.71
+    assert float(rows[3]["latency/rtf_p50"]) == pytest.approx(0.004805)
+    assert rows[3]["scope"] == "all 226 clips"
+    assert [row["status"] for row in rows] == ["finished"] * 5 + ["failed"]
+    assert rows[5]["reason"].startswith("node 'quantize'")
