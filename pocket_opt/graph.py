@@ -106,7 +106,9 @@ def _order(nodes: list[Node]) -> tuple[str, ...]:
         sorter.prepare()
     except CycleError as error:
         circle = " -> ".join(error.args[1])
-        raise UserError(f"the graph has a circle: {circle}", where="nodes", fix="change one 'after'") from error
+        raise UserError(
+            f"the graph has a circle: {circle}", where="nodes", fix="change one 'after'"
+        ) from error
     order: list[str] = []
     ready: set[str] = set()
     while sorter.is_active():

@@ -99,10 +99,19 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     context = _measure_context(config, clips_path)
     drafts += _measures(config, last, has_data=data is not None, off=off)
     edits = read_edits(config.nodes)
-    nodes = [_node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off]
+    nodes = [
+        _node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off
+    ]
     graph = PassGraph(nodes)
     return Plan(
-        config, graph, last, off, roots, row_overrides(list(lines)), len(data.clips) if data else None, graph.keys()
+        config,
+        graph,
+        last,
+        off,
+        roots,
+        row_overrides(list(lines)),
+        len(data.clips) if data else None,
+        graph.keys(),
     )
 
 

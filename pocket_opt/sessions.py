@@ -1,4 +1,4 @@
-"""One command's variants: run each, record it in MLflow, keep the failures apart, and end with table, report and exit code.
+"""One command's variants: run each, record it in MLflow, keep failures apart, end with table, report and exit code.
 
 A variant's failure is data here, not an exception: it is written down, tracked as FAILED, and the others go on. What
 became of each variant lies in the session's directory, so that launchers may run variants in other processes.
@@ -103,7 +103,9 @@ class Session:
     def conclude(self) -> Finished:
         """Write the report over all bundles of the output directory, end the sweep in MLflow, tidy up."""
         outcomes = [
-            json.loads(path.read_text()) for path in sorted(self.directory.glob("*.json")) if path.name != BEGINNING
+            json.loads(path.read_text())
+            for path in sorted(self.directory.glob("*.json"))
+            if path.name != BEGINNING
         ]
         bundles = [open_bundle(Path(table["bundle"])) for table in outcomes if "bundle" in table]
         failures = tuple(_failure(table["failure"]) for table in outcomes if "failure" in table)

@@ -68,14 +68,14 @@ def log_bundle(bundle: Path, settings: Settings, *, sweep: str = "") -> Tracked:
     def work() -> Tracked:
         manifest = read_manifest(directory)
         marker = Marker(directory.with_name(f".{directory.name}.tracking.json"), settings)
-        content = digest("tracked", [without_times(manifest), settings.upload_models, sweep])
-        if run_id := marker.known(content):
+        content = digest("tracked", [without_times(manifest), settings.upload_models])
+        if run_id := marker.known(content + sweep):
             return Tracked(f"recorded in MLflow before, run {run_id[:8]}", run_id=run_id)
         with _opened(settings) as client:
             run_id, message = _Recorder(client, settings, manifest["recipe"]).record(
                 manifest, directory, content, sweep
             )
-        marker.write(content, run_id)
+        marker.write(content + sweep, run_id)
         return Tracked(message, run_id=run_id)
 
     again = f"pocket-opt report {directory} --log-to-mlflow --tracking-uri {settings.uri}"
@@ -134,10 +134,8 @@ class _Recorder:
         if found:
             self._fill(found.info.run_id, manifest, directory, {**parent, "content": content})
             return found.info.run_id, f"brought up to date in MLflow, run {found.info.run_id[:8]}"
-        tags = {**flat.identity(manifest), **parent, **process_tags(), "kind": "variant"}
-        run_id = self._client.create_run(
-            self._experiment, tags=tags, run_name=flat.run_name(manifest)
-        ).info.run_id
+        tags = {**flat.identity(manifest), **parent, "kind": "variant"}
+        run_id = self._create(flat.run_name(manifest), tags).info.run_id
         self._fill(run_id, manifest, directory, {"content": content})
         self._client.set_terminated(run_id, "FINISHED")
         return run_id, f"recorded in MLflow, run {run_id[:8]}"
@@ -145,20 +143,12 @@ class _Recorder:
     def record_failure(self, failure: FailureRecord, sweep: str) -> str:
         """The id of the variant's failed run."""
         identity = {"row_key": failure.row_key, "kind": "variant"}
-        found = self._find(identity, "FAILED")
-        name, parent = flat.run_name(failure), self._parent(sweep)
-        run = found or self._client.create_run(
-            self._experiment, tags={**identity, **process_tags()}, run_name=name
-        )
-        tags = {
-            **parent,
-            "failed_node": failure.node,
-            "mlflow.note.content": f"**failed**\n\n```\n{failure.reason}\n```\n",
-        }
+        run = self._find(identity, "FAILED") or self._create(flat.run_name(failure), identity)
         names = ("recipe", "target", "level", "level_rank")
-        self._client.log_batch(
-            run.info.run_id, params=_params({n: str(getattr(failure, n)) for n in names}), tags=_tags(tags)
-        )
+        params = {name: str(getattr(failure, name)) for name in names}
+        note = f"**failed**\n\n```\n{failure.reason}\n```\n"
+        tags = {**self._parent(sweep), "failed_node": failure.node, "mlflow.note.content": note}
+        self._client.log_batch(run.info.run_id, params=_params(params), tags=_tags(tags))
         self._client.set_terminated(run.info.run_id, "FAILED")
         return str(run.info.run_id)
 
@@ -195,12 +185,15 @@ class _Recorder:
             return {}
         found = self._find({"sweep_key": sweep, "kind": "sweep"})
         if found is None:
-            tags = {"sweep_key": sweep, "kind": "sweep", **process_tags()}
-            found = self._client.create_run(self._experiment, tags=tags, run_name=f"sweep {sweep[:8]}")
+            found = self._create(f"sweep {sweep[:8]}", {"sweep_key": sweep, "kind": "sweep"})
         elif found.info.status == "KILLED":
             self._client.log_batch(found.info.run_id, tags=_tags(process_tags()))
             self._client.update_run(found.info.run_id, status="RUNNING")
         return {"mlflow.parentRunId": found.info.run_id}
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> Any:
+        """A new run, found by `tags`, that names this process as the one that fills it."""
+        return self._client.create_run(self._experiment, tags={**tags, **process_tags()}, run_name=name)
 
     def _find(self, tags: Mapping[str, str], status: str = "") -> Any:
         """The newest run with these tags, or None."""
@@ -209,23 +202,21 @@ class _Recorder:
         found = self._client.search_runs([self._experiment], " and ".join(conditions), max_results=1)
         return found[0] if found else None
 
-    def _fill(
-        self, run_id: str, manifest: Mapping[str, Any], directory: Path, tags: Mapping[str, str]
-    ) -> None:
+    def _fill(self, run_id: str, manifest: Mapping[str, Any], place: Path, tags: Mapping[str, str]) -> None:
         """Everything of a variant: one batch of values, and the files."""
         from mlflow.entities import Metric
 
         model_id = self._model(run_id, manifest)
         now = int(time.time() * 1000)
         values = [
-            Metric(name, value, now, 0, model_id=model_id) for name, value in flat.metrics(manifest).items()
+            Metric(key, value, now, 0, model_id=model_id) for key, value in flat.metrics(manifest).items()
         ]
         values += [Metric(name, value, now, step) for name, value, step in flat.steps(manifest)]
-        with attachments(manifest, directory) as folder:
+        with attachments(manifest, place) as folder:
             self._client.log_artifacts(run_id, str(folder))
         if self._settings.upload_models:
-            self._client.log_artifacts(run_id, str(directory), "bundle")
-        everything = {**flat.tags(manifest), "bundle": str(directory), **tags}
+            self._client.log_artifacts(run_id, str(place), "bundle")
+        everything = {**flat.tags(manifest), "bundle": str(place), **tags}
         self._client.log_batch(run_id, values, _params(flat.params(manifest)), _tags(everything))
         if model_id is not None:
             self._client.finalize_logged_model(model_id, "READY")
@@ -261,7 +252,7 @@ def _guarded(work: Callable[[], Tracked], settings: Settings, again: str) -> Tra
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         what = f"not recorded in MLflow at {settings.database or settings.uri}: {reason}"
-        return Tracked(warning=f"{without_password(what)}. Nothing else is lost; repeat: {again}")
+        return Tracked(warning=without_password(f"{what}. Nothing else is lost; repeat: {again}"))
 
 
 @contextmanager

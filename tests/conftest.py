@@ -41,7 +41,9 @@ def fake_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     log = tmp_path / "runs.log"
     log.touch()
     monkeypatch.setenv("FAKE_PASSES_LOG", str(log))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(site), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.syspath_prepend(str(site))
     pass_modules.cache_clear()

@@ -18,8 +18,26 @@ def number_graph(sleep_s: float = 0.0, fail: str = "no", value: float = 1.0) -> 
             Node("source", "fake_source", 1, {"value": value}, {"threads": 2}),
             Node("add", "fake_add", 2, {"amount": 1.0}, slow, {"model": "source"}),
             Node("again", "fake_add", 2, {"amount": 2.0}, {**slow, "fail": fail}, {"model": "add"}),
-            Node("number", "fake_number", 1, {"batch_size": 8}, {}, {"model": "again"}, kind="measure", host="here"),
-            Node("baseline", "fake_number", 1, {"batch_size": 8}, {}, {"model": "source"}, kind="measure", host="here"),
+            Node(
+                "number",
+                "fake_number",
+                1,
+                {"batch_size": 8},
+                {},
+                {"model": "again"},
+                kind="measure",
+                host="here",
+            ),
+            Node(
+                "baseline",
+                "fake_number",
+                1,
+                {"batch_size": 8},
+                {},
+                {"model": "source"},
+                kind="measure",
+                host="here",
+            ),
         ]
     )
 

@@ -70,8 +70,7 @@ def operators(nodes: ir.Graph) -> Counter[str]:
 
 def after_load(artifact: Artifact, component: str, workdir: Path) -> Counter[str]:
     """Nodes by operator type once ONNX Runtime has folded and fused the graph."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(artifact)
     options.optimized_model_filepath = str(workdir / "optimized.onnx")
     onnxruntime.InferenceSession(artifact.path(component), options, providers=["CPUExecutionProvider"])
     return operators(ir.load(workdir / "optimized.onnx").graph)
@@ -79,14 +78,20 @@ def after_load(artifact: Artifact, component: str, workdir: Path) -> Counter[str
 
 def outputs(artifact: Artifact, component: str) -> list[np.ndarray[Any, Any]]:
     """What a graph answers to random inputs."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    for key, value in artifact.metadata["session"]["entries"].items():
-        options.add_session_config_entry(key, value)
+    options = session_options(artifact)
     session = onnxruntime.InferenceSession(
         artifact.path(component), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, random_inputs(artifact.components[component]))
+
+
+def session_options(artifact: Artifact) -> onnxruntime.SessionOptions:
+    """The settings that the artifact recommends."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    for key, value in artifact.metadata["session"]["entries"].items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def digests(artifact: Artifact) -> dict[str, str]:

@@ -17,7 +17,9 @@ def write_artifact(root: Path, content: bytes = b"weights") -> Artifact:
     (root / "sub").mkdir()
     (root / "model.bin").write_bytes(content)
     (root / "sub" / "notes.txt").write_text("notes")
-    return Artifact(root, {"model": Component("bin", ("model.bin", "sub/notes.txt"))}, {"family": "test"}).save()
+    return Artifact(
+        root, {"model": Component("bin", ("model.bin", "sub/notes.txt"))}, {"family": "test"}
+    ).save()
 
 
 def publish(store: Store, key: str = KEY, content: bytes = b"weights") -> Entry:

@@ -137,7 +137,9 @@ def test_what_cannot_change_the_result_is_not_run_again(finished: Store, fake_pa
 
 
 def test_only_what_a_change_reaches_runs_again(finished: Store, fake_passes: Path) -> None:
-    nodes = [replace(node, params={"amount": 5.0}) if node.name == "again" else node for node in number_graph()]
+    nodes = [
+        replace(node, params={"amount": 5.0}) if node.name == "again" else node for node in number_graph()
+    ]
     run = run_graph(PassGraph(nodes), finished)
     assert runs(fake_passes) == Counter({"add": 1, "number": 1})
     assert statuses(run.records) == {
@@ -205,7 +207,9 @@ def test_after_gc_of_everything_all_is_made_again(finished: Store, fake_passes: 
 def test_a_damaged_entry_heals_by_itself(finished: Store, fake_passes: Path, name: str) -> None:
     graph = number_graph()
     run = run_graph(graph, finished)
-    overwrite(next(path for path in run.artifact(name).root.glob("*.json") if path.name != "artifact.json"), b"?")
+    overwrite(
+        next(path for path in run.artifact(name).root.glob("*.json") if path.name != "artifact.json"), b"?"
+    )
     healed = run_graph(graph, finished)
     assert finished.quarantine.is_dir()
     wanted = {"source": {}, "add": {}, "again": {"add": 1}, "number": {"number": 1}}[name]
@@ -427,7 +431,9 @@ class Liar(fake_add.FakeAdd):
 
 
 @pytest.mark.parametrize("lie", ["file", "root"])
-def test_a_pass_that_describes_what_it_did_not_write_fails(tmp_path: Path, fake_passes: Path, lie: str) -> None:
+def test_a_pass_that_describes_what_it_did_not_write_fails(
+    tmp_path: Path, fake_passes: Path, lie: str
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "model.bin").touch()

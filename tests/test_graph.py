@@ -71,7 +71,15 @@ def test_node_keys_are_pinned() -> None:
     graph = PassGraph(
         [
             Node("source", "load_source", 3, {"digest": "0" * 64}, {"path": "/anywhere"}),
-            Node("export", "export_onnx", 1, {"decoder": "kv_cache"}, {}, {"model": "source"}, {"onnx": "1.23.0"}),
+            Node(
+                "export",
+                "export_onnx",
+                1,
+                {"decoder": "kv_cache"},
+                {},
+                {"model": "source"},
+                {"onnx": "1.23.0"},
+            ),
             Node("speed", "latency", 2, {"repeats": 5}, {}, {"model": "export"}, {}, "measure", "a machine"),
         ]
     )
@@ -112,7 +120,9 @@ def test_what_cannot_change_the_result_leaves_the_key() -> None:
 
 def test_a_change_upstream_changes_every_key_downstream() -> None:
     before = PassGraph(chain()).keys()
-    after = PassGraph([replace(item, version=2) if item.name == "export" else item for item in chain()]).keys()
+    after = PassGraph(
+        [replace(item, version=2) if item.name == "export" else item for item in chain()]
+    ).keys()
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"export", "fuse", "fp16", "quality", "delta"}
 

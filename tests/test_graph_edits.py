@@ -93,6 +93,19 @@ def test_inputs_of_an_added_node_can_be_named() -> None:
     assert drafts["d"].inputs == {"model": "second", "other": "first"}
 
 
+def test_a_node_is_moved_behind_another() -> None:
+    drafts, result, _ = edit({"first": {"after": "second", "params": {"sleep_s": 0.1}}})
+    assert list(drafts) == ["source", "second", "first"]
+    assert drafts["second"].inputs == {"model": "source"}
+    assert drafts["first"].inputs == {"model": "second"}
+    assert drafts["first"].params == {"amount": 1.0, "sleep_s": 0.1}
+    assert result == "first"
+    drafts, result, _ = edit({"second": {"after": "source"}})
+    assert list(drafts) == ["source", "second", "first"]
+    assert drafts["first"].inputs == {"model": "second"}
+    assert result == "first"
+
+
 def test_an_added_measurement_changes_nothing_else() -> None:
     drafts, result, _ = edit({"check": {"pass": "fake_number", "after": "first"}})
     assert drafts["check"].inputs == {"model": "first"}
@@ -120,7 +133,9 @@ def test_a_node_of_the_baseline_is_meant_also_in_the_spelling_of_the_command_lin
     assert list(drafts) == ["source", "first", "second"]
 
 
-@pytest.mark.parametrize("change", [{"pass": "fake_number"}, {"after": "first"}, {"inputs": {"model": "first"}}])
+@pytest.mark.parametrize(
+    "change", [{"pass": "fake_number"}, {"after": "first"}, {"inputs": {"model": "first"}}]
+)
 def test_a_measurement_keeps_its_pass_and_its_place(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="'quality' is a measurement") as caught:
         edit({"quality": change})
@@ -145,17 +160,27 @@ def test_a_node_that_is_off_can_be_switched_off_but_not_changed() -> None:
         ({"frist": {"enabled": False}}, "no node 'frist', did you mean 'first'", "nodes.frist"),
         ({"qualty": {"enabled": False}}, "no node 'qualty', did you mean 'quality'", "nodes.qualty"),
         ({"x": {"pass": "fake_ad"}}, "no pass 'fake_ad', did you mean 'fake_add'", "nodes.x.pass"),
-        ({"x": {"pass": "fake_add", "after": "frist"}}, "no node 'frist', did you mean 'first'", "nodes.x.after"),
+        (
+            {"x": {"pass": "fake_add", "after": "frist"}},
+            "no node 'frist', did you mean 'first'",
+            "nodes.x.after",
+        ),
         ({"first": {"parms": {}}}, "no key 'parms', did you mean 'params'", "nodes.first"),
         ({"first": {"passs": "x"}}, "no key 'passs', did you mean 'pass'", "nodes.first"),
         ({"first": {"pass_name": "x"}}, "no key 'pass_name', did you mean 'pass'", "nodes.first"),
         ({"first": {"enabled": "no"}}, "'no' .str. stands where true or false is expected", "nodes.first"),
         ({"first": 3}, "'3' .int. stands where a table of keys is expected", "nodes.first"),
         ({"first": None}, "nothing stands where a table of keys is expected", "nodes.first"),
-        ({"baseline": {"latncy": {"enabled": False}}}, "did you mean 'baseline.latency'", "nodes.baseline.latncy"),
+        (
+            {"baseline": {"latncy": {"enabled": False}}},
+            "did you mean 'baseline.latency'",
+            "nodes.baseline.latncy",
+        ),
     ],
 )
-def test_a_mistake_ends_with_its_place_and_the_nearest_name(edits: dict[str, Any], message: str, where: str) -> None:
+def test_a_mistake_ends_with_its_place_and_the_nearest_name(
+    edits: dict[str, Any], message: str, where: str
+) -> None:
     with pytest.raises(UserError, match=message) as caught:
         edit(edits)
     assert where in caught.value.where

@@ -17,7 +17,9 @@ def test_the_digest_of_a_value_is_pinned() -> None:
 
 
 def test_the_digest_is_the_hash_of_tag_and_canonical_json() -> None:
-    assert digest("test", {"b": 1, "a": [2]}) == hashlib.sha256(b'pocket_opt:test\0{"a":[2],"b":1}').hexdigest()
+    assert (
+        digest("test", {"b": 1, "a": [2]}) == hashlib.sha256(b'pocket_opt:test\0{"a":[2],"b":1}').hexdigest()
+    )
 
 
 def test_tags_separate_kinds_and_order_of_keys_does_not_matter() -> None:
@@ -26,7 +28,9 @@ def test_tags_separate_kinds_and_order_of_keys_does_not_matter() -> None:
     assert digest("node", (1, 2)) == digest("node", [1, 2])
 
 
-@pytest.mark.parametrize("pair", [(1, "1"), (True, 1), (None, ""), ([], {}), (["ab"], ["a", "b"]), (0, False)])
+@pytest.mark.parametrize(
+    "pair", [(1, "1"), (True, 1), (None, ""), ([], {}), (["ab"], ["a", "b"]), (0, False)]
+)
 def test_values_that_look_alike_differ(pair: tuple[object, object]) -> None:
     assert digest("node", pair[0]) != digest("node", pair[1])
 

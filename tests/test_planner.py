@@ -28,7 +28,16 @@ BUILD = {
     "BASIC": ["source", "export", "fuse"],
     "MEDIUM": ["source", "export", "fuse", "fp16"],
     "HIGH": ["source", "export", "fuse", "encoder_int8", "decoder_weights", "embedding", "fp16"],
-    "EXTREME": ["source", "student", "export", "fuse", "encoder_int8", "decoder_weights", "embedding", "fp16"],
+    "EXTREME": [
+        "source",
+        "student",
+        "export",
+        "fuse",
+        "encoder_int8",
+        "decoder_weights",
+        "embedding",
+        "fp16",
+    ],
 }
 OWN = {"quality", "latency", "memory", "profile"}
 COMPARISON = {"baseline.quality", "baseline.latency", "baseline.memory", "degradation", "parity"}
@@ -118,7 +127,10 @@ def test_intents_and_decoder_choose_parameters(inputs: list[str]) -> None:
     assert plan(*inputs, "level=HIGH").graph["decoder_weights"].params["bits"] == 8
     assert plan(*inputs, "level=EXTREME").graph["decoder_weights"].params["bits"] == 4
     assert plan(*inputs, "decoder=basic").graph["export"].params["decoder"] == "basic"
-    assert plan(*inputs, "level=BASIC", "level.intents.fusion=none").off["fuse"] == "this level asks for no fusion"
+    assert (
+        plan(*inputs, "level=BASIC", "level.intents.fusion=none").off["fuse"]
+        == "this level asks for no fusion"
+    )
     assert "fp16" in builds(plan(*inputs, "level=BASIC", "level.intents.rest=fp16"))
 
 
@@ -152,7 +164,9 @@ def test_without_a_student_the_reason_is_told(inputs: list[str]) -> None:
     none = plan(*inputs[::2], "level=EXTREME", "recipe.student=null")
     assert none.off["student"] == "the recipe names no student"
     assert none.graph["export"].inputs == {"model": "source"}
-    random = plan("recipe=whisper_tiny", "recipe.model.weights=random", "level=EXTREME", "recipe.student.path=x")
+    random = plan(
+        "recipe=whisper_tiny", "recipe.model.weights=random", "level=EXTREME", "recipe.student.path=x"
+    )
     assert random.off["student"] == "random weights have nothing to distil"
 
 
@@ -201,7 +215,9 @@ def test_a_node_that_the_level_leaves_out_can_be_added_by_its_name(inputs: list[
     assert "fp16" not in found.off
 
 
-def test_a_node_that_is_off_anyway_can_be_switched_off_so_that_sweeps_over_levels_go(inputs: list[str]) -> None:
+def test_a_node_that_is_off_anyway_can_be_switched_off_so_that_sweeps_over_levels_go(
+    inputs: list[str],
+) -> None:
     for level in LEVELS:
         assert "fp16" not in builds(plan(*inputs, f"level={level}", "~nodes.fp16"))
     with pytest.raises(UserError, match="the node 'fp16' is off: this level asks for no 16-bit storage"):
@@ -244,13 +260,37 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
     [
         ("nodes.fuze.params.x=1", "there is no node 'fuze', did you mean 'fuse'?", "nodes.fuze"),
         ("~nodes.qualty", "there is no node 'qualty', did you mean 'quality'?", "nodes.qualty"),
-        ("nodes.x.pass=wieght_only", "there is no pass 'wieght_only', did you mean 'weight_only'?", "nodes.x.pass"),
-        ("nodes.x={pass: weight_only, after: fuze}", "there is no node 'fuze', did you mean 'fuse'?", "nodes.x.after"),
-        ("nodes.decoder_weights.params.bist=4", "there is no key 'bist', did you mean 'bits'?", "nodes.decoder_weights: params"),
-        ("nodes.decoder_weights.params.bits=four", "'four' (str) stands where", "nodes.decoder_weights: params.bits"),
-        ("nodes.latency.params.wramup=1", "there is no key 'wramup', did you mean 'warmup'?", "nodes.latency: params"),
+        (
+            "nodes.x.pass=wieght_only",
+            "there is no pass 'wieght_only', did you mean 'weight_only'?",
+            "nodes.x.pass",
+        ),
+        (
+            "nodes.x={pass: weight_only, after: fuze}",
+            "there is no node 'fuze', did you mean 'fuse'?",
+            "nodes.x.after",
+        ),
+        (
+            "nodes.decoder_weights.params.bist=4",
+            "there is no key 'bist', did you mean 'bits'?",
+            "nodes.decoder_weights: params",
+        ),
+        (
+            "nodes.decoder_weights.params.bits=four",
+            "'four' (str) stands where",
+            "nodes.decoder_weights: params.bits",
+        ),
+        (
+            "nodes.latency.params.wramup=1",
+            "there is no key 'wramup', did you mean 'warmup'?",
+            "nodes.latency: params",
+        ),
         ("nodes.fuse.parms.x=1", "there is no key 'parms', did you mean 'params'?", "nodes.fuse"),
-        ("nodes.fuse.inputs.model=exprot", "there is no node 'exprot', did you mean 'export'?", "nodes.fuse, input 'model'"),
+        (
+            "nodes.fuse.inputs.model=exprot",
+            "there is no node 'exprot', did you mean 'export'?",
+            "nodes.fuse, input 'model'",
+        ),
         ("nodes.fuse.inputs.modle=export", "the pass 'fuse' takes the inputs model", "nodes.fuse.inputs"),
         ("nodes.fuse.inputs.model=fp16", "the graph has a circle", "nodes"),
         ("nodes.quality.pass=parity", "'quality' is a measurement", "nodes.quality"),
@@ -316,7 +356,11 @@ def test_a_downloaded_model_is_planned_by_its_content(tmp_path: Path) -> None:
         ("data.evaluation.path=/nowhere", "/nowhere does not exist", "data.evaluation.path"),
         ("data.calibration.path=/nowhere", "/nowhere does not exist", "data.calibration.path"),
         ("recipe.model.path=null", "no model is named", "recipe.model"),
-        ("recipe.model.weights=random", "random weights need the model's dimensions", "recipe.model.architecture"),
+        (
+            "recipe.model.weights=random",
+            "random weights need the model's dimensions",
+            "recipe.model.architecture",
+        ),
     ],
 )
 def test_inputs_that_are_not_there_are_told(inputs: list[str], line: str, what: str, where: str) -> None:
@@ -355,7 +399,10 @@ def test_keys_do_not_depend_on_where_things_lie(
     monkeypatch.setenv("POCKET_OPT_HOME", str(other / "home"))
     monkeypatch.setenv("HOME", str(other))
     there = plan(
-        "recipe.model.path=teacher", "recipe.student.path=~/student", "data.evaluation.path=./clips", "level=EXTREME"
+        "recipe.model.path=teacher",
+        "recipe.student.path=~/student",
+        "data.evaluation.path=./clips",
+        "level=EXTREME",
     )
     assert there.keys == here.keys
     assert there.build_key == here.build_key
@@ -441,7 +488,9 @@ class _Board:
 def test_the_target_chooses_the_passes(
     inputs: list[str], fake_passes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = _Board((Step("compile", "fake_add", {"amount": 3}, why="x"), Step("tune", "fake_add", off="no tuner here")))
+    board = _Board(
+        (Step("compile", "fake_add", {"amount": 3}, why="x"), Step("tune", "fake_add", off="no tuner here"))
+    )
     monkeypatch.setattr(planner, "load_target", lambda name: board)
     found = plan(*inputs)
     assert builds(found) == ["source", "compile"]

@@ -10,8 +10,8 @@ import pytest
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Dataset
-from pocket_opt.passes.base import execute
 from pocket_opt.passes import load_pass
+from pocket_opt.passes.base import execute
 
 SAMPLE = Path(__file__).parents[1] / "pocket_opt" / "sample"
 LIMIT_BYTES = 24_000_000
@@ -57,7 +57,9 @@ def test_the_card_says_what_the_sample_is() -> None:
 def test_a_wrecked_model_loses_at_least_two_points(tmp_path: Path) -> None:
     """3-bit weights everywhere: were the model oversized for its task, this would not hurt."""
     intact = _word_error_rate(SAMPLE / "teacher", tmp_path / "intact")
-    wrecked = _word_error_rate(_round_weights(SAMPLE / "teacher", tmp_path / "three_bits"), tmp_path / "wrecked")
+    wrecked = _word_error_rate(
+        _round_weights(SAMPLE / "teacher", tmp_path / "three_bits"), tmp_path / "wrecked"
+    )
     assert wrecked >= intact + 2.0
 
 
@@ -83,7 +85,9 @@ def _word_error_rate(checkpoint: Path, workdir: Path) -> float:
     source = _run("load_source", {}, workdir / "source", path=str(checkpoint), digest="")
     exported = _run("export_onnx", {"model": source}, workdir / "exported")
     data = Path(str(SAMPLE / "evaluation"))
-    quality = _run("quality", {"model": exported}, workdir / "quality", data_path=str(data), data_digest="", limit=40)
+    quality = _run(
+        "quality", {"model": exported}, workdir / "quality", data_path=str(data), data_digest="", limit=40
+    )
     result = json.loads(quality.path("result").read_text())
     return float(result["metrics"]["wer"]["value"])
 

@@ -14,9 +14,9 @@ import pytest
 from store_entries import KEY, fill_disk, overwrite, publish, write_artifact
 
 from pocket_opt import store as store_module
+from pocket_opt.disk import storage_error
 from pocket_opt.errors import PocketOptError
 from pocket_opt.identity import digest
-from pocket_opt.disk import storage_error
 from pocket_opt.store import HOST, Store, is_alive
 
 
@@ -132,10 +132,14 @@ def test_an_artifact_without_description_is_not_published(store: Store) -> None:
 # verification
 
 
-@pytest.mark.parametrize("damage", ["changed", "truncated", "removed", "record", "description", "emptied", "nonsense"])
+@pytest.mark.parametrize(
+    "damage", ["changed", "truncated", "removed", "record", "description", "emptied", "nonsense"]
+)
 def test_a_damaged_entry_goes_to_quarantine_and_is_rebuilt(store: Store, damage: str) -> None:
     root = publish(store).artifact.root
-    target = {"record": "entry.json", "nonsense": "entry.json", "description": "artifact.json"}.get(damage, "model.bin")
+    target = {"record": "entry.json", "nonsense": "entry.json", "description": "artifact.json"}.get(
+        damage, "model.bin"
+    )
     content = {"changed": b"wieghts", "truncated": b"wei", "description": b"{", "emptied": b""}
     content |= {"record": b'{"key": "', "nonsense": b'{"key": 1, "record": [], "files": ["a"]}'}
     if damage == "removed":

@@ -184,7 +184,8 @@ def test_a_sweep_is_the_parent_of_its_variants_and_gets_the_report(
 def test_a_variant_of_a_former_command_joins_a_sweep(settings: Settings, tmp_path: Path) -> None:
     made = bundle(tmp_path)
     first = log_bundle(made.path, settings)
-    assert log_bundle(made.path, settings, sweep=SWEEP).run_id == first.run_id
+    joined = log_bundle(made.path, settings, sweep=SWEEP)
+    assert joined == replace(first, message=f"recorded in MLflow before, run {first.run_id[:8]}")
     [parent] = runs(settings, "tags.kind = 'sweep'")
     [child] = runs(settings, "tags.kind = 'variant'")
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -25,7 +25,10 @@ class Model:
     def __init__(self, directory: Path, *, threads: int = 0) -> None:
         import torch
         from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         if threads:
             torch.set_num_threads(threads)
         self._processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
@@ -34,6 +37,7 @@ class Model:
         ).eval()
         self.sample_rate = int(self._processor.feature_extractor.sampling_rate)
         self._window = int(self._processor.feature_extractor.n_samples)
+        self._time_s = self._window / self.sample_rate / self._model.config.max_source_positions
 
     def transcribe(self, samples: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         """`text` and `segments` (`start`, `end` in seconds, `text`) of mono samples `[samples]`."""
@@ -59,11 +63,22 @@ class Model:
         rows = []
         for part in found["segments"][0]:
             text = self._processor.tokenizer.decode(part["tokens"], skip_special_tokens=True).strip()
-            start, end = (start_s + float(part[edge]) for edge in ("start", "end"))
-            times = (start, min(end, end_s)) if arguments.timestamps else (start_s, end_s)
+            times = (start_s, end_s)
+            if arguments.timestamps:
+                start, end = self._times(part)
+                times = (start_s + start, min(start_s + end, end_s))
             if text:
                 rows.append({"start": round(times[0], 3), "end": round(times[1], 3), "text": text})
         return rows
+
+    def _times(self, part: Any) -> tuple[float, float]:
+        """Seconds in the window. generate() gives a lone segment the window's start, so the tokens are asked."""
+        first = self._processor.tokenizer.convert_tokens_to_ids("<|notimestamps|>") + 1
+        told = [int(token) - first for token in part["tokens"] if token >= first]
+        start, end = float(part["start"]), float(part["end"])
+        if len(told) == 1:  # the end was never said
+            return (end if told[0] else start), self._window / self.sample_rate
+        return (end - (told[1] - told[0]) * self._time_s if told else start), end
 
 
 def read_audio(path: Path, sample_rate: int) -> Any:

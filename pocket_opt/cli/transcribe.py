@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     for path in options.files:
         found = model.transcribe(
             path, language=options.language, task=options.task, timestamps=options.timestamps
-        )
+        ).result
         if options.json:
             console.print(json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False), markup=False)
         elif options.timestamps:

@@ -20,7 +20,9 @@ def run(arguments: Sequence[str]) -> int:
     """Print the findings of every bundle; exit code 1 if one of them is not as its manifest says."""
     parser = argparse.ArgumentParser(prog="pocket-opt validate", description=__doc__)
     parser.add_argument("directories", nargs="+", type=Path, help="bundles, or directories that hold some")
-    parser.add_argument("--data", help="data set to transcribe again; default: the shipped one, where it was used")
+    parser.add_argument(
+        "--data", help="data set to transcribe again; default: the shipped one, where it was used"
+    )
     options = parser.parse_args(arguments)
     sound = True
     for path in named_bundles(options.directories):

@@ -169,7 +169,9 @@ def _unquoted(value: str) -> str:
     """The text inside Hydra's quotes: what was typed, also where a launcher hands on the quoted form."""
     if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
         return value
-    return re.sub(rf"(\\*)({value[0]}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+    return re.sub(
+        rf"(\\*)({value[0]}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1]
+    )
 
 
 def _check_key(key: str, line: str) -> Any:

@@ -88,9 +88,7 @@ class TargetSettings:
 
     name: str  # the target's registered name
     summary: str = ""  # one line for `pocket-opt list`
-    threads: int = field(
-        default=0, metadata=NOT_NEGATIVE
-    )  # threads of the runtime; 0 lets it choose
+    threads: int = field(default=0, metadata=NOT_NEGATIVE)  # threads of the runtime; 0 lets it choose
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Fuse(Pass[FuseParams]):
         return Outcome(artifact, did)
 
     def ensures(self, inputs: Inputs, params: FuseParams, outcome: Outcome) -> None:
-        """Structure, ports and weights are right; the answers are those of before, for one token and for several."""
+        """Structure, ports and weights are right; the answers are as before, for several tokens after a past."""
         from pocket_opt.onnx_checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)

@@ -31,7 +31,7 @@ def open_model(artifact: Artifact, *, threads: int = 0) -> OnnxRuntime:
     return OnnxRuntime(artifact.root, threads=threads)
 
 
-def probe(payload: Mapping[str, Any], progress: Progress) -> str:
+def probe(payload: Mapping[str, Any], progress: Progress) -> str:  # noqa: ARG001  (a worker task)
     """Run one matrix product through ONNX Runtime and say what ran it; for `doctor`, in a worker."""
     import numpy as np
     import onnxruntime

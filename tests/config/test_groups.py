@@ -106,7 +106,13 @@ def test_a_recipe_names_no_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "is_file"),
-    [("whisper_tiny", False), ("mine.yaml", True), ("mine.yml", True), ("dir/mine", True), ("my.recipe", False)],
+    [
+        ("whisper_tiny", False),
+        ("mine.yaml", True),
+        ("mine.yml", True),
+        ("dir/mine", True),
+        ("my.recipe", False),
+    ],
 )
 def test_a_recipe_is_a_name_or_a_path(text: str, *, is_file: bool) -> None:
     assert (groups.recipe_file(text) is not None) == is_file

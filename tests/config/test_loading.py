@@ -29,7 +29,11 @@ def recipe(tmp_path: Path) -> Path:
 def test_the_defaults_are_the_sample_on_the_cpu_at_high() -> None:
     config = load([])
     assert (config.recipe.name, config.target.name, config.level.name) == ("pocket_whisper", "cpu", "HIGH")
-    assert (config.decoder.name, config.decoding.name, config.tracking.name) == ("kv_cache", "greedy", "mlflow")
+    assert (config.decoder.name, config.decoding.name, config.tracking.name) == (
+        "kv_cache",
+        "greedy",
+        "mlflow",
+    )
     assert config.nodes == {}
     assert config.recipe.student is not None
 
@@ -182,14 +186,20 @@ def test_a_wrong_value_is_told_with_the_override(line: str, what: str) -> None:
         (RECIPE + "lisence: MIT\n", "there is no key 'lisence', did you mean 'license'?", "recipe"),
         (RECIPE.replace("path", "pth"), "there is no key 'pth', did you mean 'path'?", "recipe.model"),
         (RECIPE.replace("HIGH", "HIHG"), "there is no value 'HIHG', did you mean 'HIGH'?", "recipe.budget"),
-        (RECIPE.replace("wer_delta: 1", "wer_delta: x"), "'x' (str) stands where a number", "recipe.budget.HIGH.wer_delta"),
+        (
+            RECIPE.replace("wer_delta: 1", "wer_delta: x"),
+            "'x' (str) stands where a number",
+            "recipe.budget.HIGH.wer_delta",
+        ),
         (RECIPE.replace("MIT", "[MIT]"), "stands where text is expected", "recipe.license"),
         (RECIPE.replace("license: MIT\n", ""), "the key 'license' is missing", "recipe"),
         (RECIPE + "_target_: os.system\n", "there is no key '_target_'", "recipe"),
         (RECIPE.replace("somewhere", "x, _target_: os.system"), "there is no key '_target_'", "recipe.model"),
     ],
 )
-def test_a_mistake_in_a_recipe_is_told_with_its_file(tmp_path: Path, content: str, what: str, key: str) -> None:
+def test_a_mistake_in_a_recipe_is_told_with_its_file(
+    tmp_path: Path, content: str, what: str, key: str
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(UserError) as caught:

@@ -54,7 +54,11 @@ def test_overrides_are_taken_in_the_form_of_hydra(given: str, taken: str) -> Non
         ("level=high", "there is no level 'high', did you mean 'HIGH'?", "write HIGH"),
         ("level=null", "there is no level 'null'", "choose one of the allowed names"),
         ("level=", "there is no level ''", "choose one of the allowed names"),
-        ("recipe=whisper_tyni", "there is no recipe 'whisper_tyni', did you mean 'whisper_tiny'?", "write whisper_tiny"),
+        (
+            "recipe=whisper_tyni",
+            "there is no recipe 'whisper_tyni', did you mean 'whisper_tiny'?",
+            "write whisper_tiny",
+        ),
         ("target=cup", "there is no target 'cup', did you mean 'cpu'?", "write cpu"),
         ("decoder=kvcache", "there is no decoder 'kvcache', did you mean 'kv_cache'?", "write kv_cache"),
         ("decoding=greddy", "there is no decoding 'greddy', did you mean 'greedy'?", "write greedy"),
@@ -62,11 +66,23 @@ def test_overrides_are_taken_in_the_form_of_hydra(given: str, taken: str) -> Non
         ("experiment=levls", "there is no experiment 'levls', did you mean 'levels'?", "write levels"),
         ("levle=HIGH", "there is no key 'levle', did you mean 'level'?", "write level"),
         ("ouput_dir=x", "there is no key 'ouput_dir', did you mean 'output_dir'?", "write output_dir"),
-        ("recipe.model.pth=x", "there is no key 'recipe.model.pth', did you mean 'recipe.model.path'?", "recipe.model.path"),
-        ("data.evalation.path=x", "no key 'data.evalation', did you mean 'data.evaluation'?", "write data.evaluation"),
+        (
+            "recipe.model.pth=x",
+            "there is no key 'recipe.model.pth', did you mean 'recipe.model.path'?",
+            "recipe.model.path",
+        ),
+        (
+            "data.evalation.path=x",
+            "no key 'data.evalation', did you mean 'data.evaluation'?",
+            "write data.evaluation",
+        ),
         ("recipe.student.pth=x", "did you mean 'recipe.student.path'?", "write recipe.student.path"),
         ("recipe.budget.HIHG.wer=1", "did you mean 'recipe.budget.HIGH'?", "write recipe.budget.HIGH"),
-        ("level.intents.wieghts=int8", "did you mean 'level.intents.weights'?", "write level.intents.weights"),
+        (
+            "level.intents.wieghts=int8",
+            "did you mean 'level.intents.weights'?",
+            "write level.intents.weights",
+        ),
         ("~nodse.fuse", "there is no key 'nodse', did you mean 'nodes'?", "write nodes"),
         ("seed.x=1", "'seed' is a value and has no key 'x'", ""),
         ("=1", "there is no key ''", "choose"),
@@ -138,7 +154,13 @@ def test_a_row_is_what_the_user_set_beyond_recipe_target_and_level() -> None:
         "hydra/launcher=joblib",
     ]
     assert row_overrides(given) == ()
-    own = ["decoder=basic", "+seed=3", "recipe.model.path=/m", "target.threads=2", "level.intents.student=true"]
+    own = [
+        "decoder=basic",
+        "+seed=3",
+        "recipe.model.path=/m",
+        "target.threads=2",
+        "level.intents.student=true",
+    ]
     assert row_overrides([*given, *own]) == (
         "decoder=basic",
         "level.intents.student=true",
@@ -155,7 +177,9 @@ def test_a_row_is_the_same_in_the_quoted_form_that_a_launcher_hands_on(path: str
 
 
 def test_a_row_does_not_depend_on_order_signs_or_what_was_overruled() -> None:
-    assert row_overrides(["seed=1", "decoder=basic"]) == row_overrides(["++decoder=basic", "seed=2", "+seed=1"])
+    assert row_overrides(["seed=1", "decoder=basic"]) == row_overrides(
+        ["++decoder=basic", "seed=2", "+seed=1"]
+    )
     assert row_overrides(["~nodes.fuse"]) == row_overrides(["~nodes.fuse=null"]) == ("~nodes.fuse",)
 
 

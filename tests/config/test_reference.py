@@ -12,7 +12,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_the_page_is_what_the_schema_gives() -> None:
-    assert PAGE.read_text() == reference(), "run: python -m pocket_opt.config.reference > docs/configuration.md"
+    assert PAGE.read_text() == reference(), (
+        "run: python -m pocket_opt.config.reference > docs/configuration.md"
+    )
 
 
 def test_every_key_has_a_meaning() -> None:

@@ -28,6 +28,9 @@ def read_number(artifact: Artifact) -> float:
 
 def write_result(workdir: Path, value: float) -> Artifact:
     """The artifact of a measurement."""
-    table = {"group": "quality", "metrics": {"number": {"value": value, "unit": "", "n": 1, "method": "read"}}}
+    table = {
+        "group": "quality",
+        "metrics": {"number": {"value": value, "unit": "", "n": 1, "method": "read"}},
+    }
     (workdir / "result.json").write_text(json.dumps(table))
     return Artifact(workdir, {"result": Component("json", ("result.json",))})

@@ -33,7 +33,9 @@ class FakeAdd(Pass[Params]):
 
     def requires(self, inputs: Inputs, params: Params) -> None:
         if params.fail == "refuse":
-            raise PocketOptError("the number is odd", where="number.json", allowed="even numbers", fix="add 1")
+            raise PocketOptError(
+                "the number is odd", where="number.json", allowed="even numbers", fix="add 1"
+            )
 
     def run(self, inputs: Inputs, params: Params, workdir: Path, progress: Progress = silent) -> Outcome:
         note("add")

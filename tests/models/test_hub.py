@@ -62,7 +62,10 @@ CERTIFICATE = ssl.SSLCertVerificationError("certificate verify failed: self-sign
         (CERTIFICATE, "certificate failure"),
         (caused(OSError("x"), OSError("y"), CERTIFICATE), "certificate failure"),
         (OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), "certificate failure"),
-        (RepositoryNotFoundError("401 Client Error. (Request ID: Root=1-407;407)"), "no such model or revision"),
+        (
+            RepositoryNotFoundError("401 Client Error. (Request ID: Root=1-407;407)"),
+            "no such model or revision",
+        ),
     ],
 )
 def test_the_ways_in_which_the_hub_cannot_be_had_are_told_apart(
@@ -92,7 +95,10 @@ def test_real_errors_of_the_hub_library_are_known(monkeypatch: pytest.MonkeyPatc
         (httpx.ConnectError("[Errno -2] Name or service not known"), "unreachable"),
         (httpx.ConnectTimeout("timed out"), "unreachable"),
         (errors.HFValidationError("Repo id must use alphanumeric chars"), "this is no hub id"),
-        (errors.OfflineModeIsEnabled("Cannot reach https://huggingface.co: offline mode is enabled"), "HF_HUB_OFFLINE"),
+        (
+            errors.OfflineModeIsEnabled("Cannot reach https://huggingface.co: offline mode is enabled"),
+            "HF_HUB_OFFLINE",
+        ),
     ]
     for error, reason in cases:
         fail_with(monkeypatch, error)
@@ -107,7 +113,9 @@ def test_a_full_disk_is_not_taken_for_an_unreachable_hub(monkeypatch: pytest.Mon
     assert caught.value.where == "/cache/blob"
 
 
-def test_a_download_is_remembered_by_the_commit_it_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_remembered_by_the_commit_it_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[str, str]] = []
 
     class Api:

@@ -47,7 +47,9 @@ def test_every_file_of_the_model_counts_and_nothing_else(tmp_path: Path) -> None
         before = now
 
 
-def test_a_relative_path_and_a_tilde_are_meant_as_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_and_a_tilde_are_meant_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert local_path("model", where="x") == tmp_path / "model"
@@ -56,7 +58,9 @@ def test_a_relative_path_and_a_tilde_are_meant_as_usual(tmp_path: Path, monkeypa
 
 def test_the_shipped_sample_is_meant_by_its_name() -> None:
     assert local_path("sample:teacher", where="x") == sources.SAMPLE / "teacher"
-    with pytest.raises(UserError, match="there is no shipped sample 'techer', did you mean 'teacher'") as caught:
+    with pytest.raises(
+        UserError, match="there is no shipped sample 'techer', did you mean 'teacher'"
+    ) as caught:
         local_path("sample:techer", where="recipe.model.path")
     assert caught.value.where == "recipe.model.path"
 

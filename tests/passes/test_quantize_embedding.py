@@ -133,3 +133,18 @@ def test_a_table_that_is_stored_as_fp16_is_refused_with_the_order(tmp_path: Path
     halved = run_pass("store_fp16", exported(), tmp_path / "1").artifact
     with pytest.raises(PocketOptError, match="run it before store_fp16"):
         run_pass("quantize_embedding", halved, tmp_path / "2")
+
+
+def test_tokens_of_unknown_rank_are_refused(tmp_path: Path) -> None:
+    source = only_embedding(tmp_path / "1")
+    model = ir.load(source.path("decoder"))
+    tokens = model.graph.inputs[0]
+    same = ir.node("Identity", [tokens], name="tokens/Identity")
+    tokens.replace_all_uses_with(same.outputs[0])
+    same.replace_input_with(0, tokens)
+    model.graph.insert_before(model.graph[0], same)
+    unranked = Artifact(tmp_path, {"decoder": save(model, tmp_path, "decoder.onnx")})
+    with pytest.raises(
+        PocketOptError, match=r"the rank of the tokens is unknown\n.*decoder.embed_tokens/Gather"
+    ):
+        run_pass("quantize_embedding", unranked, tmp_path / "2")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from exported_whisper import after_load, digests, edited, exported, graph, operators, outputs, run_pass
 
 from pocket_opt.errors import PocketOptError
-from pocket_opt.onnx_files import sqnr_db
+from pocket_opt.half_precision import HalfPrecision
+from pocket_opt.onnx_files import save, sqnr_db
 from pocket_opt.passes.store_fp16 import unfit
 
 CONV = "model.encoder.conv1.weight"
@@ -48,8 +50,11 @@ def test_kept_tensors_stay_float32(tmp_path: Path) -> None:
     assert kept == [CONV, "model.encoder.conv2.weight"]
 
 
+@pytest.mark.parametrize("compute", ["stored", "native"])
 @pytest.mark.parametrize(("scale", "reason"), [(1e5, "beyond the range"), (1e-7, "too small")])
-def test_what_float16_cannot_hold_stays_with_the_reason(tmp_path: Path, scale: float, reason: str) -> None:
+def test_what_float16_cannot_hold_stays_with_the_reason(
+    tmp_path: Path, scale: float, reason: str, compute: str
+) -> None:
     def rescale(nodes: ir.Graph) -> None:
         value = nodes.initializers[CONV]
         assert value.const_value is not None
@@ -57,10 +62,10 @@ def test_what_float16_cannot_hold_stays_with_the_reason(tmp_path: Path, scale: f
         value.const_value = ir.tensor(weight / np.abs(weight).max() * np.float32(scale), name=CONV)
 
     source = edited("encoder", tmp_path / "source", rescale)
-    did = run_pass("store_fp16", source, tmp_path / "out", components=("encoder",)).did["components"][
-        "encoder"
-    ]
-    assert [names for why, names in did["left_out"].items() if why.startswith(reason)] == [[CONV]]
+    outcome = run_pass("store_fp16", source, tmp_path / "out", components=("encoder",), compute=compute)
+    left_out = outcome.did["components"]["encoder"]["left_out"]
+    assert [names for why, names in left_out.items() if why.startswith(reason)] == [[CONV]]
+    assert graph(outcome.artifact, "encoder").initializers[CONV].dtype == ir.DataType.FLOAT
 
 
 def test_a_tensor_is_unfit_only_where_half_precision_loses_it() -> None:
@@ -111,6 +116,37 @@ def test_native_keeps_normalization_softmax_and_named_nodes_in_float32(tmp_path:
         "layers.1.fc1.weight": "FLOAT16",
         "layer_norm.weight": "FLOAT",
     }
+
+
+@pytest.mark.parametrize("first", ["store_fp16", "dynamic_int8", "weight_only", "quantize_embedding"])
+def test_native_takes_graphs_that_are_halved_or_quantized(tmp_path: Path, first: str) -> None:
+    source = run_pass(first, exported(), tmp_path / "1", components=("decoder",)).artifact
+    artifact = run_pass(
+        "store_fp16", source, tmp_path / "2", components=("decoder",), compute="native"
+    ).artifact
+    for old, new in zip(outputs(source, "decoder"), outputs(artifact, "decoder"), strict=True):
+        assert sqnr_db(old, new) > 20
+
+
+def test_native_converts_constants_in_attributes_and_picks_types_by_branch(tmp_path: Path) -> None:
+    """`where(x > 0, x, [1e6])`, whose constant is beyond float16 and a Constant node."""
+    x = ir.val("x", ir.DataType.FLOAT, ("length",))
+    constant = ir.node("Constant", [], {"value": ir.tensor(np.float32([1e6]))}, name="limit/Constant")
+    zero = ir.node("Constant", [], {"value": ir.tensor(np.float32([0]))}, name="zero/Constant")
+    positive = ir.node("Greater", [x, zero.outputs[0]], name="sign/Greater")
+    chosen = ir.node("Where", [positive.outputs[0], x, constant.outputs[0]], name="choice/Where")
+    result = chosen.outputs[0]
+    result.name, result.dtype, result.shape = "y", ir.DataType.FLOAT, ir.Shape(("length",))
+    nodes = ir.Graph(
+        (x,), (result,), nodes=(constant, zero, positive, chosen), opset_imports={"": 20}, name="g"
+    )
+    converted = HalfPrecision(nodes, fits=(), keep=())
+    assert (converted.nodes_fp16, converted.nodes_fp32) == (4, 0)
+    save(ir.Model(nodes, ir_version=10), tmp_path, "g.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["y"], {"x": np.float32([-1, 2])})
+    assert found.tolist() == [65504, 2]
+    assert found.dtype == np.float32
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:

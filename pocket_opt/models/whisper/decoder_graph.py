@@ -35,7 +35,8 @@ def build_cached_decoder(checkpoint: Checkpoint) -> ir.Model:
 
     In: `tokens` int64 [batch, length], `past_key_{i}`, `past_value_{i}` [batch, heads, past, head_dim],
     `cross_key_{i}`, `cross_value_{i}` [batch, heads, positions, head_dim]. Out: `logits` [batch, length, vocab],
-    `present_key_{i}`, `present_value_{i}` [batch, heads, past + length, head_dim]. Positions follow from the past.
+    `present_key_{i}`, `present_value_{i}` [batch, heads, past + length, head_dim]. Positions follow from the past;
+    past + length may not exceed `target_positions`.
     """
     dims = checkpoint.dims
     graph = GraphBuilder("decoder")

@@ -18,6 +18,7 @@ from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import execute
 
 Feeds = dict[str, np.ndarray]
+torch.set_num_threads(1)
 
 
 @cache
@@ -66,7 +67,9 @@ def no_past(artifact: Artifact, batch: int) -> Feeds:
     }
 
 
-def stepwise_logits(artifact: Artifact, features: np.ndarray, tokens: np.ndarray, cuts: tuple[int, ...]) -> np.ndarray:
+def stepwise_logits(
+    artifact: Artifact, features: np.ndarray, tokens: np.ndarray, cuts: tuple[int, ...]
+) -> np.ndarray:
     """Logits [batch, length, vocab] of `tokens` given in pieces of the lengths `cuts`, through the cache."""
     encoded = run(open_session(artifact.path("encoder")), {"features": features})
     cross = {name: value for name, value in encoded.items() if name.startswith("cross")}
@@ -80,7 +83,9 @@ def stepwise_logits(artifact: Artifact, features: np.ndarray, tokens: np.ndarray
     return np.concatenate(logits, axis=1)
 
 
-def reference_logits(model: WhisperForConditionalGeneration, features: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def reference_logits(
+    model: WhisperForConditionalGeneration, features: np.ndarray, tokens: np.ndarray
+) -> np.ndarray:
     with torch.no_grad():
         return model(torch.from_numpy(features), decoder_input_ids=torch.from_numpy(tokens)).logits.numpy()
 

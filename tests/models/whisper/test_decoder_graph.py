@@ -37,7 +37,9 @@ def test_any_division_into_steps_gives_the_logits_of_transformers(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 9), (2, 64)])
-def test_basic_decoder_gives_the_logits_of_transformers(shape: dict[str, int], batch: int, length: int) -> None:
+def test_basic_decoder_gives_the_logits_of_transformers(
+    shape: dict[str, int], batch: int, length: int
+) -> None:
     artifact = exported("basic", **shape)
     dims = artifact.metadata["dims"]
     features = random_features(batch, dims["mels"])
@@ -71,14 +73,19 @@ def test_the_tied_embedding_is_stored_once(decoder: str) -> None:
     graph = ir.load(artifact.path("decoder")).graph
     tables = [value for value in graph.initializers.values() if dims["vocab"] in tuple(value.shape or ())]
     assert [value.name for value in tables] == ["model.decoder.embed_tokens.weight"]
-    assert {use.node.name for use in tables[0].uses()} == {"decoder.embed_tokens/Gather", "proj_out/Transpose"}
+    assert {use.node.name for use in tables[0].uses()} == {
+        "decoder.embed_tokens/Gather",
+        "proj_out/Transpose",
+    }
 
 
 def test_nodes_carry_their_module_and_weights_their_state_dict_name() -> None:
     graph = ir.load(exported().path("decoder")).graph
     names = [node.name or "" for node in graph]
     assert len(set(names)) == len(names)
-    assert {"decoder.layers.0.self_attn.q_proj/MatMul", "decoder.layers.1.fc2/Add", "proj_out/MatMul"} < set(names)
+    assert {"decoder.layers.0.self_attn.q_proj/MatMul", "decoder.layers.1.fc2/Add", "proj_out/MatMul"} < set(
+        names
+    )
     assert all("/" in name for name in names)
     weights = {name for name in graph.initializers if not name.startswith("const/")}
     assert weights <= set(reference().state_dict())

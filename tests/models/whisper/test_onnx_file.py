@@ -48,7 +48,9 @@ def test_the_streamed_file_is_what_the_onnx_package_reads_and_writes(tmp_path: P
 
 def test_a_tensor_of_another_size_than_stated_is_an_error(tmp_path: Path) -> None:
     broken = model()
-    wrong = ir.LazyTensor(lambda: ir.tensor(TABLE[:1]), ir.DataType.FLOAT, ir.Shape(TABLE.shape), name="table")
+    wrong = ir.LazyTensor(
+        lambda: ir.tensor(TABLE[:1]), ir.DataType.FLOAT, ir.Shape(TABLE.shape), name="table"
+    )
     broken.graph.initializers["table"].const_value = wrong
     with pytest.raises(ValueError, match="800 bytes, not 160000"):
         save_model(broken, tmp_path / "m.onnx")

@@ -9,7 +9,11 @@ from tokenizers import Tokenizer
 from transformers import GenerationConfig, WhisperProcessor
 
 from pocket_opt.models.whisper.checkpoint import WhisperDims, open_checkpoint
-from pocket_opt.models.whisper.processor_files import feature_extractor_config, generation_config, write_processor
+from pocket_opt.models.whisper.processor_files import (
+    feature_extractor_config,
+    generation_config,
+    write_processor,
+)
 from pocket_opt.models.whisper.vocabulary import Vocabulary
 
 DIMS = WhisperDims(64, 1, 1, 1, 1, 64, 64, 80, 51_865, 1_500, 448)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers.models.whisper.tokenization_whisper import LANGUAGES as KNOWN_LANGUAGES
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.models.whisper.tokenization_whisper import LANGUAGES as KNOWN_LANGUAGES
 from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.errors import UserError
@@ -65,7 +65,9 @@ def test_a_tokenizer_is_read_back(tmp_path: Path) -> None:
 def test_a_tokenizer_without_whispers_tokens_is_refused(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path).root / "tokenizer.json"
     table = json.loads(path.read_text())
-    table["added_tokens"] = [token for token in table["added_tokens"] if token["content"] != "<|startofprev|>"]
+    table["added_tokens"] = [
+        token for token in table["added_tokens"] if token["content"] != "<|startofprev|>"
+    ]
     path.write_text(json.dumps(table))
     with pytest.raises(UserError, match=r"no <\|startofprev\|> in its place"):
         read_vocabulary(path, 4)
