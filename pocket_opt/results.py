@@ -44,6 +44,7 @@ class VariantRecord:
         components: `{name: {"family", "target", "level"}}`.
         measurements: measure-node name -> its `result.json`.
         budget: metric name -> limit, for this level.
+        sources: root of the graph -> what identifies it: hub id and resolved commit, content digest, or the seed.
         verified: `{"how": "native" | "simulator" | "structural", "scope": "231 clips"}`.
     """
 
@@ -60,6 +61,7 @@ class VariantRecord:
     nodes: tuple[NodeRecord, ...]
     measurements: Mapping[str, Mapping[str, Any]]
     budget: Mapping[str, float]
+    sources: Mapping[str, Mapping[str, str]]
     verified: Mapping[str, str]
     license: str
     weights: Literal["pretrained", "random"]

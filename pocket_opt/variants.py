@@ -96,6 +96,7 @@ def _record(plan: Plan, run: Run) -> VariantRecord:
         nodes=tuple(run.records),
         measurements=_measurements(plan, run),
         budget=config.recipe.budget.get(level.name, {}),
+        sources={name: dict(root.identity) for name, root in plan.roots.items()},
         verified={"how": load_target(config.target.name).verified, "scope": _scope(plan)},
         license=config.recipe.license,
         weights=config.recipe.model.weights,

@@ -219,6 +219,7 @@ def make(
         "license": "Apache-2.0",
         "weights": weights,
         "seed": 0,
+        "sources": {"source": {"sha256": "0" * 64}},
     }
     artifact = make_artifact(root / "model", level)
     return Made(VariantRecord(**{**fields, **changes}), artifact, make_measurements(root, results))

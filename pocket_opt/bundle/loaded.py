@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket_opt.bundle.layout import Bundle, open_bundle
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,12 +129,24 @@ class LoadedModel:
     @property
     def runtime(self) -> SpeechRuntime:
         """The opened runtime, with its steps one by one."""
-        from pocket_opt.runtimes import open_runtime
-
         with self._lock:
             if self._opened is None:
-                self._opened = open_runtime(self.bundle.artifact, threads=self._threads)
+                self._opened = self._open()
             return self._opened
+
+    def _open(self) -> SpeechRuntime:
+        from pocket_opt.runtimes import open_runtime
+
+        try:
+            return open_runtime(self.bundle.artifact, threads=self._threads)
+        except PocketOptError:
+            raise
+        except Exception as error:
+            raise PocketOptError(
+                f"the bundle cannot be loaded: {' '.join(str(error).split())[:300]}",
+                where=str(self.bundle.path),
+                fix="see which file is damaged: pocket-opt validate DIR",
+            ) from error
 
     def _samples(self, audio: str | Path | Samples, sample_rate: int | None) -> Samples:
         import numpy as np

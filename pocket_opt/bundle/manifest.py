@@ -59,6 +59,7 @@ def build_manifest(
         "license": variant.license,
         "weights": variant.weights,
         "seed": variant.seed,
+        "sources": {name: dict(identity) for name, identity in variant.sources.items()},
         "assignment": {name: dict(part) for name, part in variant.components.items()},
         **scrub(artifact.describe()),
         "verified": dict(variant.verified),

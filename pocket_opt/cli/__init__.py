@@ -1,0 +1,1 @@
+"""The command line: a dispatcher, one module a verb, and what a person sees while a variant runs."""

@@ -289,7 +289,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://127.0.0.1:{port}", "nonsense://x", "sqlite:////nowhere/else/mlflow.db"]
+    "uri", ["http://127.0.0.1:{port}", "nonsense://x", "sqlite:////dev/null/mlflow.db"]
 )
 def test_a_tracking_server_that_is_gone_is_a_warning(
     cached_command: Command, capsys: pytest.CaptureFixture[str], uri: str
@@ -386,7 +386,7 @@ def command_line(*words: str, home: Path, cwd: Path) -> subprocess.CompletedProc
     [
         (["level=HIHG"], "did you mean 'HIGH'?"),
         (["paln"], "did you mean 'plan'?"),
-        (["recipe.model.path=/nowhere"], "there is no directory /nowhere"),
+        (["recipe.model.path=/no/where"], "there is no directory /no/where"),
     ],
 )
 def test_the_exit_code_and_the_error_of_the_real_command(
