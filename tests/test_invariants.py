@@ -95,16 +95,7 @@ def test_heavy_libraries_are_not_loaded(arguments: list[str], tmp_path: Path) ->
 # arrows between rooms
 
 FOUNDATION = {"artifact", "disk", "errors", "home", "identity", "worker"}
-MODELS = {
-    "models",
-    "runtimes",
-    "data",
-    "decoding",
-    "onnx_files",
-    "onnx_checks",
-    "block_quantization",
-    "half_precision",
-}
+MODELS = {"models", "runtimes", "data", "onnx_graphs"}
 ALLOWED = {
     "errors": set(),
     "disk": {"errors"},

@@ -27,17 +27,8 @@ BUILD = {
     "NONE": ["source"],
     "BASIC": ["source", "export", "fuse"],
     "MEDIUM": ["source", "export", "fuse", "fp16"],
-    "HIGH": ["source", "export", "fuse", "encoder_int8", "decoder_weights", "embedding", "fp16"],
-    "EXTREME": [
-        "source",
-        "student",
-        "export",
-        "fuse",
-        "encoder_int8",
-        "decoder_weights",
-        "embedding",
-        "fp16",
-    ],
+    "HIGH": ["source", "export", "fuse", "encoder_int8", "weights", "embedding", "fp16"],
+    "EXTREME": ["source", "student", "export", "fuse", "weights", "embedding", "fp16"],
 }
 OWN = {"quality", "latency", "memory", "profile"}
 COMPARISON = {"baseline.quality", "baseline.latency", "baseline.memory", "degradation", "parity"}
@@ -113,8 +104,8 @@ def test_what_the_comparison_is_made_of(inputs: list[str]) -> None:
 def test_the_reasons_for_what_is_off(inputs: list[str]) -> None:
     assert plan(*inputs, "level=BASIC").off == {
         "student": "this level asks for no student",
-        "encoder_int8": "this level asks for no integer weights",
-        "decoder_weights": "this level asks for no integer weights",
+        "encoder_int8": "this level asks for no 8-bit weights with dynamic activations",
+        "weights": "this level asks for no integer weights",
         "embedding": "this level asks for no integer weights",
         "fp16": "this level asks for no 16-bit storage",
     }
@@ -124,8 +115,9 @@ def test_the_reasons_for_what_is_off(inputs: list[str]) -> None:
 
 
 def test_intents_and_decoder_choose_parameters(inputs: list[str]) -> None:
-    assert plan(*inputs, "level=HIGH").graph["decoder_weights"].params["bits"] == 8
-    assert plan(*inputs, "level=EXTREME").graph["decoder_weights"].params["bits"] == 4
+    assert plan(*inputs, "level=HIGH").graph["weights"].params["bits"] == 8
+    smallest = plan(*inputs, "level=EXTREME").graph["weights"].params
+    assert (smallest["bits"], smallest["components"]) == (4, ["encoder", "decoder"])
     assert plan(*inputs, "decoder=basic").graph["export"].params["decoder"] == "basic"
     assert (
         plan(*inputs, "level=BASIC", "level.intents.fusion=none").off["fuse"]
@@ -183,7 +175,7 @@ def test_the_student_is_switched_off_by_its_intent(inputs: list[str]) -> None:
 
 def test_a_node_is_switched_off(inputs: list[str]) -> None:
     found = plan(*inputs, "level=HIGH", "~nodes.fuse", "~nodes.fp16")
-    assert builds(found) == ["source", "export", "encoder_int8", "decoder_weights", "embedding"]
+    assert builds(found) == ["source", "export", "encoder_int8", "weights", "embedding"]
     assert found.result == "embedding"
     assert found.off["fuse"] == "switched off by you"
     assert found.graph["encoder_int8"].inputs == {"model": "export"}
@@ -191,11 +183,11 @@ def test_a_node_is_switched_off(inputs: list[str]) -> None:
 
 def test_a_parameter_is_changed_and_with_it_the_keys_downstream(inputs: list[str]) -> None:
     before = plan(*inputs, "level=HIGH")
-    after = plan(*inputs, "level=HIGH", "nodes.decoder_weights.params.block_size=16")
-    assert after.graph["decoder_weights"].params["block_size"] == 16
-    assert after.graph["decoder_weights"].params["bits"] == 8
+    after = plan(*inputs, "level=HIGH", "nodes.weights.params.block_size=16")
+    assert after.graph["weights"].params["block_size"] == 16
+    assert after.graph["weights"].params["bits"] == 8
     changed = {name for name in before.keys if before.keys[name] != after.keys[name]}
-    assert changed == {"decoder_weights", "embedding", "fp16", *OWN, "parity", "degradation"}
+    assert changed == {"weights", "embedding", "fp16", *OWN, "parity", "degradation"}
 
 
 def test_a_node_is_added(inputs: list[str], fake_passes: Path) -> None:
@@ -271,14 +263,14 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
             "nodes.x.after",
         ),
         (
-            "nodes.decoder_weights.params.bist=4",
+            "nodes.weights.params.bist=4",
             "there is no key 'bist', did you mean 'bits'?",
-            "nodes.decoder_weights: params",
+            "nodes.weights: params",
         ),
         (
-            "nodes.decoder_weights.params.bits=four",
+            "nodes.weights.params.bits=four",
             "'four' (str) stands where",
-            "nodes.decoder_weights: params.bits",
+            "nodes.weights: params.bits",
         ),
         (
             "nodes.latency.params.wramup=1",
@@ -350,11 +342,11 @@ def test_a_downloaded_model_is_planned_by_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what", "where"),
     [
-        ("recipe.model.path=/nowhere", "there is no directory /nowhere", "recipe.model.path"),
-        ("recipe.student.path=/nowhere", "there is no directory /nowhere", "recipe.student.path"),
+        ("recipe.model.path=/no/where", "there is no directory /no/where", "recipe.model.path"),
+        ("recipe.student.path=/no/where", "there is no directory /no/where", "recipe.student.path"),
         ("recipe.model.path=sample:techer", "did you mean 'teacher'?", "recipe.model.path"),
-        ("data.evaluation.path=/nowhere", "/nowhere does not exist", "data.evaluation.path"),
-        ("data.calibration.path=/nowhere", "/nowhere does not exist", "data.calibration.path"),
+        ("data.evaluation.path=/no/where", "/no/where does not exist", "data.evaluation.path"),
+        ("data.calibration.path=/no/where", "/no/where does not exist", "data.calibration.path"),
         ("recipe.model.path=null", "no model is named", "recipe.model"),
         (
             "recipe.model.weights=random",

@@ -67,7 +67,7 @@ class DynamicInt8(Pass[DynamicInt8Params]):
 
     def requires(self, inputs: Inputs, params: DynamicInt8Params) -> None:
         """The graphs exist and every pattern matches a node that can be quantized."""
-        from pocket_opt.onnx_files import require_linear_layers
+        from pocket_opt.onnx_graphs.files import require_linear_layers
 
         require_linear_layers(inputs["model"], params.components, (*params.include, *params.exclude))
 
@@ -75,7 +75,7 @@ class DynamicInt8(Pass[DynamicInt8Params]):
         self, inputs: Inputs, params: DynamicInt8Params, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other; the artifact says what its sessions need."""
-        from pocket_opt.onnx_files import rewrite
+        from pocket_opt.onnx_graphs.files import rewrite
 
         outcome = rewrite(
             inputs["model"], params.components, workdir, lambda graph: _quantize(graph, params), progress
@@ -84,7 +84,7 @@ class DynamicInt8(Pass[DynamicInt8Params]):
 
     def ensures(self, inputs: Inputs, params: DynamicInt8Params, outcome: Outcome) -> None:
         """Structure, ports and weights are right; the answers are like before."""
-        from pocket_opt.onnx_checks import check_rewrite
+        from pocket_opt.onnx_graphs.checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
 
@@ -97,7 +97,7 @@ def _with_entries(artifact: Artifact) -> Artifact:
 
 def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:
     """Rewrite `graph` in place; returns counts and what was left out by reason."""
-    from pocket_opt.onnx_files import choose_linear_layers
+    from pocket_opt.onnx_graphs.files import choose_linear_layers
 
     chosen, left_out = choose_linear_layers(graph, params.include, params.exclude)
     writer = _Writer(graph, params)
@@ -129,7 +129,7 @@ class _Writer:
 
     def replace(self, node: ir.Node) -> None:
         """Put the integer form in the place of the MatMul `node`."""
-        from pocket_opt.onnx_files import FLOAT, module_of, new_node, replace_node
+        from pocket_opt.onnx_graphs.files import FLOAT, module_of, new_node, replace_node
 
         module = module_of(node)
         levels, scale, zero = self._activation(node)
@@ -141,7 +141,7 @@ class _Writer:
         replace_node(node, [product, exact, scales, scaled])
 
     def _activation(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        from pocket_opt.onnx_files import module_of, new_node
+        from pocket_opt.onnx_graphs.files import module_of, new_node
 
         source = node.inputs[0]
         assert source is not None
@@ -154,7 +154,7 @@ class _Writer:
     def _weight(self, node: ir.Node) -> tuple[ir.Value, ...]:
         import numpy as np
 
-        from pocket_opt.onnx_files import add_initializer, constant
+        from pocket_opt.onnx_graphs.files import add_initializer, constant
 
         value = node.inputs[1]
         assert value is not None

@@ -82,7 +82,7 @@ class ExportOnnx(Pass[ExportParams]):
 
 def write_graph(model: ir.Model, workdir: Path, name: str) -> tuple[Component, dict[str, Any]]:
     """Save `model` as `<name>.onnx`; gives its component and a table of counts (nodes, parameters, bytes)."""
-    from pocket_opt.models.whisper.onnx_file import count_operators, initializer_bytes, ports, save_model
+    from pocket_opt.onnx_graphs.writing import count_operators, initializer_bytes, ports, save_model
 
     files = save_model(model, workdir / f"{name}.onnx")
     inputs, outputs = ports(model)

@@ -55,7 +55,7 @@ class Fuse(Pass[FuseParams]):
 
     def requires(self, inputs: Inputs, params: FuseParams) -> None:
         """The graphs and the rules exist."""
-        from pocket_opt.onnx_files import require_graphs
+        from pocket_opt.onnx_graphs.files import require_graphs
 
         require_graphs(inputs["model"], params.components)
         for name in params.rules:
@@ -64,7 +64,7 @@ class Fuse(Pass[FuseParams]):
 
     def run(self, inputs: Inputs, params: FuseParams, workdir: Path, progress: Progress = silent) -> Outcome:
         """Rewrite one graph after the other; PocketOptError where a graph offers nothing to fuse."""
-        from pocket_opt.onnx_files import load, save
+        from pocket_opt.onnx_graphs.files import load, save
 
         source = inputs["model"]
         artifact, did = source.carry(workdir, without=params.components), {}
@@ -84,7 +84,7 @@ class Fuse(Pass[FuseParams]):
 
     def ensures(self, inputs: Inputs, params: FuseParams, outcome: Outcome) -> None:
         """Structure, ports and weights are right; the answers are as before, for several tokens after a past."""
-        from pocket_opt.onnx_checks import check_rewrite
+        from pocket_opt.onnx_graphs.checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
 

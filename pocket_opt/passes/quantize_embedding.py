@@ -52,7 +52,7 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
 
     def requires(self, inputs: Inputs, params: QuantizeEmbeddingParams) -> None:
         """There is one tied embedding in each graph, and blocks fill its rows."""
-        from pocket_opt.onnx_files import load, require_graphs
+        from pocket_opt.onnx_graphs.files import load, require_graphs
 
         require_graphs(inputs["model"], params.components)
         for name in params.components:
@@ -63,7 +63,7 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
         self, inputs: Inputs, params: QuantizeEmbeddingParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other."""
-        from pocket_opt.onnx_files import rewrite
+        from pocket_opt.onnx_graphs.files import rewrite
 
         return rewrite(
             inputs["model"], params.components, workdir, lambda graph: _quantize(graph, params), progress
@@ -71,7 +71,7 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
 
     def ensures(self, inputs: Inputs, params: QuantizeEmbeddingParams, outcome: Outcome) -> None:
         """Structure, ports and weights are right; the answers are like before."""
-        from pocket_opt.onnx_checks import check_rewrite
+        from pocket_opt.onnx_graphs.checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
 
@@ -116,7 +116,7 @@ def find_tied_table(graph: ir.Graph, component: str = "") -> TiedTable:
 
 
 def _readers(table: ir.Value, transpose: ir.Node) -> TiedTable | None:
-    from pocket_opt.onnx_files import is_matrix
+    from pocket_opt.onnx_graphs.files import is_matrix
 
     lookups = tuple(node for node, index in table.uses() if _looks_up(node) and index == 0)
     heads = tuple(
@@ -136,8 +136,8 @@ def _looks_up(node: ir.Node) -> bool:
 
 def _quantize(graph: ir.Graph, params: QuantizeEmbeddingParams) -> dict[str, Any]:
     """Rewrite `graph` in place; returns the table's name, shape and exactness."""
-    from pocket_opt.block_quantization import quantize_blocks
-    from pocket_opt.onnx_files import add_blocks, constant, matmul_nbits, replace_node
+    from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
+    from pocket_opt.onnx_graphs.files import add_blocks, constant, matmul_nbits, replace_node
 
     tied = find_tied_table(graph)
     rows = constant(tied.table)
@@ -166,7 +166,7 @@ def _lookup(
     """The nodes for a lookup: tokens [...] to rows by block [..., blocks, block_size] to rows [..., width]."""
     import numpy as np
 
-    from pocket_opt.onnx_files import CONTRIB, add_initializer, module_of, new_node
+    from pocket_opt.onnx_graphs.files import CONTRIB, add_initializer, module_of, new_node
 
     module, tokens = module_of(node), node.inputs[1]
     if tokens is None or tokens.shape is None:

@@ -65,7 +65,7 @@ class StoreFp16(Pass[StoreFp16Params]):
 
     def requires(self, inputs: Inputs, params: StoreFp16Params) -> None:
         """The graphs exist and each pattern matches something."""
-        from pocket_opt.onnx_files import load, parameters, require_graphs, require_matches
+        from pocket_opt.onnx_graphs.files import load, parameters, require_graphs, require_matches
 
         source = inputs["model"]
         if params.compute not in COMPUTE:
@@ -84,7 +84,7 @@ class StoreFp16(Pass[StoreFp16Params]):
         self, inputs: Inputs, params: StoreFp16Params, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other."""
-        from pocket_opt.onnx_files import rewrite
+        from pocket_opt.onnx_graphs.files import rewrite
 
         change = _store if params.compute == "stored" else _convert
         return rewrite(
@@ -93,7 +93,7 @@ class StoreFp16(Pass[StoreFp16Params]):
 
     def ensures(self, inputs: Inputs, params: StoreFp16Params, outcome: Outcome) -> None:
         """Structure, ports and weights are right; the answers are like before."""
-        from pocket_opt.onnx_checks import check_rewrite
+        from pocket_opt.onnx_graphs.checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
 
@@ -114,7 +114,7 @@ def unfit(array: Floats) -> str:
 
 def _choose(graph: ir.Graph, params: StoreFp16Params) -> tuple[list[ir.Value], dict[str, list[str]]]:
     """The float32 initializers that become float16, and the names of the others by reason."""
-    from pocket_opt.onnx_files import FLOAT, constant, matches, parameters
+    from pocket_opt.onnx_graphs.files import FLOAT, constant, matches, parameters
 
     chosen, left_out = [], dict[str, list[str]]()
     for value, tensor in parameters(graph):
@@ -137,7 +137,7 @@ def _store(graph: ir.Graph, params: StoreFp16Params) -> dict[str, Any]:
     """Store weights as float16 with a Cast behind each; returns counts and what was left out by reason."""
     import numpy as np
 
-    from pocket_opt.onnx_files import FLOAT, add_initializer, constant, new_node, remove_initializer
+    from pocket_opt.onnx_graphs.files import FLOAT, add_initializer, constant, new_node, remove_initializer
 
     chosen, left_out = _choose(graph, params)
     first = graph[0]
@@ -153,7 +153,7 @@ def _store(graph: ir.Graph, params: StoreFp16Params) -> dict[str, Any]:
 
 def _convert(graph: ir.Graph, params: StoreFp16Params) -> dict[str, Any]:
     """Compute in float16 where that is safe; returns counts and what was left out by reason."""
-    from pocket_opt.half_precision import HalfPrecision
+    from pocket_opt.onnx_graphs.half_precision import HalfPrecision
 
     chosen, left_out = _choose(graph, params)
     done = HalfPrecision(graph, fits=set(chosen), keep=params.keep)

@@ -66,7 +66,7 @@ class WeightOnly(Pass[WeightOnlyParams]):
 
     def requires(self, inputs: Inputs, params: WeightOnlyParams) -> None:
         """The graphs exist, every pattern matches a linear layer, and the kernels know the sizes."""
-        from pocket_opt.onnx_files import require_linear_layers
+        from pocket_opt.onnx_graphs.files import require_linear_layers
 
         for name, bits in (("bits", params.bits), *(("overrides", bits) for _, bits in params.overrides)):
             _require(name, bits, BITS)
@@ -80,7 +80,7 @@ class WeightOnly(Pass[WeightOnlyParams]):
         self, inputs: Inputs, params: WeightOnlyParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other."""
-        from pocket_opt.onnx_files import rewrite
+        from pocket_opt.onnx_graphs.files import rewrite
 
         return rewrite(
             inputs["model"], params.components, workdir, lambda graph: _quantize(graph, params), progress
@@ -88,7 +88,7 @@ class WeightOnly(Pass[WeightOnlyParams]):
 
     def ensures(self, inputs: Inputs, params: WeightOnlyParams, outcome: Outcome) -> None:
         """Structure, ports and weights are right; the answers are like before."""
-        from pocket_opt.onnx_checks import check_rewrite
+        from pocket_opt.onnx_graphs.checks import check_rewrite
 
         fewest = min((params.bits, *(bits for _, bits in params.overrides)))
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB[fewest])
@@ -113,7 +113,7 @@ def bits_of(name: str, params: WeightOnlyParams) -> int:
 
 def _quantize(graph: ir.Graph, params: WeightOnlyParams) -> dict[str, Any]:
     """Rewrite `graph` in place; returns counts, the least exact tensor, and what was left out by reason."""
-    from pocket_opt.onnx_files import choose_linear_layers
+    from pocket_opt.onnx_graphs.files import choose_linear_layers
 
     chosen, left_out = choose_linear_layers(graph, params.include, params.exclude)
     stored: dict[tuple[str, int], Stored] = {}
@@ -141,8 +141,8 @@ class Stored:
 
 
 def _store(graph: ir.Graph, weight: ir.Value, bits: int, params: WeightOnlyParams) -> Stored:
-    from pocket_opt.block_quantization import quantize_blocks
-    from pocket_opt.onnx_files import add_blocks, constant
+    from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
+    from pocket_opt.onnx_graphs.files import add_blocks, constant
 
     rows = constant(weight).T
     blocks = quantize_blocks(
@@ -156,7 +156,7 @@ def _replace(
     graph: ir.Graph, node: ir.Node, bits: int, params: WeightOnlyParams, stored: dict[tuple[str, int], Stored]
 ) -> None:
     """Put MatMulNBits in the place of `node`; a weight that several nodes share is stored once."""
-    from pocket_opt.onnx_files import matmul_nbits, replace_node
+    from pocket_opt.onnx_graphs.files import matmul_nbits, replace_node
 
     weight = node.inputs[1]
     assert weight is not None

@@ -62,9 +62,9 @@ def test_the_users_recipes_are_choices_and_win_over_shipped_ones(own_recipes: Pa
 
 
 def test_a_directory_of_recipes_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, "/nowhere/recipes")
+    monkeypatch.setenv(groups.USER_RECIPES, "/no/where/recipes")
     groups.choices.cache_clear()
-    with pytest.raises(UserError, match="there is no directory /nowhere/recipes") as caught:
+    with pytest.raises(UserError, match="there is no directory /no/where/recipes") as caught:
         groups.choices("recipe")
     assert caught.value.where == "$POCKET_OPT_RECIPES"
 

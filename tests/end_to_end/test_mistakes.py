@@ -228,10 +228,10 @@ def test_there_are_at_least_forty_mistakes() -> None:
 def test_recipes_of_a_directory_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, "/nowhere")
+    monkeypatch.setenv(groups.USER_RECIPES, "/no/where")
     groups.choices.cache_clear()
     code, text = run(["plan"], capsys)
-    check(code, text, Mistake("", ("there is no directory /nowhere", "$POCKET_OPT_RECIPES")))
+    check(code, text, Mistake("", ("there is no directory /no/where", "$POCKET_OPT_RECIPES")))
 
 
 def test_a_full_disk_for_the_home(
@@ -288,9 +288,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize(
-    "uri", ["http://127.0.0.1:{port}", "nonsense://x", "sqlite:////dev/null/mlflow.db"]
-)
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "nonsense://x", "sqlite:////dev/null/mlflow.db"])
 def test_a_tracking_server_that_is_gone_is_a_warning(
     cached_command: Command, capsys: pytest.CaptureFixture[str], uri: str
 ) -> None:

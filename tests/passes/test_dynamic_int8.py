@@ -20,7 +20,7 @@ from exported_whisper import (
 )
 
 from pocket_opt.errors import PocketOptError
-from pocket_opt.onnx_files import sqnr_db
+from pocket_opt.onnx_graphs.files import sqnr_db
 from pocket_opt.passes.dynamic_int8 import DynamicInt8Params, quantize_columns
 
 

@@ -15,7 +15,7 @@ from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.artifact import Artifact, Port
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.models.whisper import onnx_file
+from pocket_opt.onnx_graphs import writing
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome, execute
 
@@ -112,7 +112,7 @@ def test_two_directories_give_the_same_bytes_without_paths(tmp_path: Path) -> No
 def test_large_graphs_keep_their_weights_in_a_second_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file.save_model, "__kwdefaults__", {"external_over": 100_000})
+    monkeypatch.setattr(writing.save_model, "__kwdefaults__", {"external_over": 100_000})
     artifact = export(source(), tmp_path).artifact
     assert artifact.components["mel"].files == ("mel.onnx",)
     assert artifact.components["decoder"].files == ("decoder.onnx", "decoder.onnx.data")

@@ -11,9 +11,9 @@ import pytest
 from exported_whisper import VOCAB, WIDTH, after_load, digests, exported, graph, operators, outputs, run_pass
 
 from pocket_opt.artifact import Artifact, Component
-from pocket_opt.block_quantization import quantize_blocks
 from pocket_opt.errors import PocketOptError
-from pocket_opt.onnx_files import save, sqnr_db
+from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
+from pocket_opt.onnx_graphs.files import save, sqnr_db
 
 TABLE = "model.decoder.embed_tokens.weight"
 

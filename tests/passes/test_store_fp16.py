@@ -11,8 +11,8 @@ import pytest
 from exported_whisper import after_load, digests, edited, exported, graph, operators, outputs, run_pass
 
 from pocket_opt.errors import PocketOptError
-from pocket_opt.half_precision import HalfPrecision
-from pocket_opt.onnx_files import save, sqnr_db
+from pocket_opt.onnx_graphs.files import save, sqnr_db
+from pocket_opt.onnx_graphs.half_precision import HalfPrecision
 from pocket_opt.passes.store_fp16 import unfit
 
 CONV = "model.encoder.conv1.weight"

@@ -22,9 +22,9 @@ from exported_whisper import (
 )
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.block_quantization import quantize_blocks
 from pocket_opt.errors import PocketOptError
-from pocket_opt.onnx_files import constant, linear_layers, sqnr_db
+from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
+from pocket_opt.onnx_graphs.files import constant, linear_layers, sqnr_db
 from pocket_opt.passes.weight_only import WeightOnlyParams, bits_of
 
 

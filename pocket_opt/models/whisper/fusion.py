@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from pocket_opt.onnx_files import CONTRIB, is_constant, module_of, new_node, replace_node
+from pocket_opt.onnx_graphs.files import CONTRIB, is_constant, module_of, new_node, replace_node
 
 
 class NotHere(str):

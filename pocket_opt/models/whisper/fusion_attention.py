@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from pocket_opt.models.whisper.decoder_graph import MASKED
 from pocket_opt.models.whisper.fusion import NotHere, constant_ints, producer, used_once
-from pocket_opt.onnx_files import CONTRIB, module_of, new_node
+from pocket_opt.onnx_graphs.files import CONTRIB, module_of, new_node
 
 TO_HEADS = (0, 2, 1, 3)
 SWAP_LAST = (0, 1, 3, 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from sessions import (
+from graph_sessions import (
     exported,
     open_session,
     random_features,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sessions import exported, open_session, random_features, reference, relative_error, run
+from graph_sessions import exported, open_session, random_features, reference, relative_error, run
 
 SHAPES = [
     {},

@@ -13,7 +13,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from pocket_opt.models.whisper.checkpoint import WhisperDims
 from pocket_opt.models.whisper.mel_graph import build_mel, mel_edges
-from pocket_opt.models.whisper.onnx_file import save_model
+from pocket_opt.onnx_graphs.writing import save_model
 
 RATE = 16_000
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sessions import source
+from graph_sessions import source
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, WhisperProcessor
 

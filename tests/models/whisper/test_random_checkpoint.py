@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sessions import random_features, reference, source
+from graph_sessions import random_features, reference, source
 from transformers import WhisperForConditionalGeneration, WhisperModel
 from whisper_fixtures import tiny_checkpoint
 

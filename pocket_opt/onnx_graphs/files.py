@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pocket_opt.artifact import Artifact, Component
-from pocket_opt.block_quantization import BlockTensor
 from pocket_opt.errors import PocketOptError
-from pocket_opt.models.whisper.onnx_file import ports, save_model
+from pocket_opt.onnx_graphs.block_quantization import BlockTensor
+from pocket_opt.onnx_graphs.writing import ports, save_model
 from pocket_opt.passes.base import Outcome, Progress
 from pocket_opt.worker import silent
 

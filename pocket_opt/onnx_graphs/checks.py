@@ -11,7 +11,7 @@ import onnxruntime
 
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
-from pocket_opt.onnx_files import Array, load, parameters, sqnr_db
+from pocket_opt.onnx_graphs.files import Array, load, parameters, sqnr_db
 
 COMPARE_BELOW = 700_000_000
 """Bytes of a component's input files up to which both versions are run and compared; above, only loaded."""

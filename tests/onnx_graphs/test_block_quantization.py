@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocket_opt import block_quantization
-from pocket_opt.block_quantization import Algorithm, quantize_blocks
+from pocket_opt.onnx_graphs import block_quantization
+from pocket_opt.onnx_graphs.block_quantization import Algorithm, quantize_blocks
 
 WEIGHT = np.random.default_rng(3).standard_t(5, (48, 96)).astype(np.float32)
 EVERY = pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from exported_whisper import LINEAR, digests, exported, graph, outputs, run_pass
 
-from pocket_opt import onnx_files
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
+from pocket_opt.onnx_graphs import files as onnx_files
 
 
 def with_external_weights(workdir: Path) -> Artifact:

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import pytest
 from exported_whisper import edited, exported
 
-from pocket_opt import onnx_checks
 from pocket_opt.artifact import Artifact, Component, Port
 from pocket_opt.errors import PocketOptError
+from pocket_opt.onnx_graphs import checks as onnx_checks
 
 WEIGHT = "model.encoder.layers.1.fc1.weight"
 

@@ -7,11 +7,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from sessions import exported
+from graph_sessions import exported
 
 from pocket_opt.artifact import Port
 from pocket_opt.models.whisper.graph_builder import GraphBuilder
-from pocket_opt.models.whisper.onnx_file import count_operators, initializer_bytes, ports, save_model
+from pocket_opt.onnx_graphs.writing import count_operators, initializer_bytes, ports, save_model
 
 TABLE = np.arange(40_000, dtype=np.float32).reshape(200, 200)
 

@@ -12,7 +12,7 @@ from collections.abc import Container
 import numpy as np
 import onnx_ir as ir
 
-from pocket_opt.onnx_files import (
+from pocket_opt.onnx_graphs.files import (
     add_initializer,
     constant,
     is_constant,
