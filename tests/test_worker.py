@@ -251,7 +251,11 @@ def test_an_interrupt_ends_the_child(tmp_path: Path) -> None:
     payload = json.dumps({"pid_file": str(tmp_path / "pid")})
     script = str(TESTS / "worker_tasks.py")
     parent = subprocess.Popen(
-        [sys.executable, script, "worker_tasks:hang", payload], stderr=subprocess.DEVNULL
+        [sys.executable, script, "worker_tasks:hang", payload],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where tests run in the background
     )
     child = pid_in(tmp_path / "pid")
     parent.send_signal(signal.SIGINT)

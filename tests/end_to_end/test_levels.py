@@ -63,7 +63,9 @@ def test_five_bundles(sweep: tuple[Command, str]) -> None:
 
 def test_every_distinct_node_ran_once(sweep: tuple[Command, str]) -> None:
     command, text = sweep
-    distinct = {(node["name"], node["key"]) for table in manifests(command).values() for node in table["nodes"]}
+    distinct = {
+        (node["name"], node["key"]) for table in manifests(command).values() for node in table["nodes"]
+    }
     ran = computed(text)
     keys = {key for _, key in distinct}
     assert sum(ran.values()) == len(keys) == len(Store(command.home / "store").entries())
@@ -102,4 +104,6 @@ def test_the_same_again_runs_nothing(sweep: tuple[Command, str]) -> None:
     assert again.returncode == 0, again.stderr
     assert computed(again.stdout) == Counter()
     assert again.stdout.count("nodes were cached") == 5
-    assert {path: path.stat().st_mtime_ns for bundle in command.bundles() for path in bundle.rglob("*")} == before
+    assert {
+        path: path.stat().st_mtime_ns for bundle in command.bundles() for path in bundle.rglob("*")
+    } == before
