@@ -35,13 +35,13 @@ ALL = Counter({"source": 1, "add": 2, "number": 2})
 
 
 @pytest.fixture
-def store(tmp_path: Path, fake_passes: Path) -> Store:
-    return Store(tmp_path / "store")
+def store(quick_path: Path, fake_passes: Path) -> Store:
+    return Store(quick_path / "store")
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("made") / "store"
+def made_once(quick_root: Path) -> Path:
+    return quick_root / "engine" / "store"
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from pocket_opt.store import HOST, Store, is_alive
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def store(quick_path: Path) -> Store:
+    return Store(quick_path / "store")
 
 
 def leftovers(store: Store) -> list[str]:
@@ -66,9 +66,11 @@ def test_published_files_are_read_only(store: Store) -> None:
     assert {path.stat().st_mode & 0o777 for path in root.rglob("*") if path.is_file()} == {0o444}
 
 
-def test_an_entry_has_no_path_of_this_machine_inside(store: Store, tmp_path: Path) -> None:
+def test_an_entry_has_no_path_of_this_machine_inside(store: Store) -> None:
     root = publish(store).artifact.root
-    assert all(str(tmp_path).encode() not in path.read_bytes() for path in root.rglob("*") if path.is_file())
+    assert all(
+        str(store.root).encode() not in path.read_bytes() for path in root.rglob("*") if path.is_file()
+    )
 
 
 def test_until_the_rename_nobody_sees_anything(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from sample_checkpoint import STUDENT_DECODER_LAYERS, model_config, save_checkpoint
 from torch import nn
 from torch.nn import functional
-from train_whisper import Schedule, Trainer, decode, encode, token_loss
+from train_whisper import Schedule, Trainer, decode, encode, in_processes, token_loss
 from training_batches import IGNORED, Batch, BatchMaker
 from training_windows import SpeechCorpus
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
@@ -67,26 +67,27 @@ def start_student(
     return student
 
 
+def distill(rank: int, args: argparse.Namespace) -> None:
+    """One process of the distillation run."""
+    tokenizer = WhisperTokenizer.from_pretrained(args.teacher)
+    teacher = WhisperForConditionalGeneration.from_pretrained(args.teacher).eval().requires_grad_(False)
+    student = start_student(teacher, tokenizer)
+    batches = BatchMaker(SpeechCorpus(args.work / "training"), tokenizer, args.seed + rank)
+    schedule = Schedule(args.minutes, args.batch, peak_rate=1.5e-3)
+    loss = DistillationLoss(teacher, student)
+    Trainer(student, loss, schedule).run(batches, lambda m: save_checkpoint(m, tokenizer, args.output))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True, help="pocket_opt/sample/teacher")
     parser.add_argument("--output", type=Path, required=True, help="pocket_opt/sample/student")
     parser.add_argument("--minutes", type=float, default=15.0)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=8, help="clips a step and process")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(args.seed)
-    tokenizer = WhisperTokenizer.from_pretrained(args.teacher)
-    teacher = WhisperForConditionalGeneration.from_pretrained(args.teacher).eval().requires_grad_(False)
-    student = start_student(teacher, tokenizer)
-    batches = BatchMaker(SpeechCorpus(args.work / "training"), tokenizer, args.seed)
-    schedule = Schedule(args.minutes, args.batch, peak_rate=1.5e-3)
-    loss = DistillationLoss(teacher, student)
-    Trainer(student, loss, schedule).run(batches, lambda m: save_checkpoint(m, tokenizer, args.output))
+    in_processes(distill, parser.parse_args())
 
 
 if __name__ == "__main__":

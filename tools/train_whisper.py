@@ -27,7 +27,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 _LABEL_SMOOTHING: Final = 0.05
 _CTC_WEIGHT: Final = 0.5
-_WARM_UP_STEPS: Final = 200
+_WARM_UP_STEPS: Final = 100
+_HEAD_START_STEPS: Final = 150
 _EMA_DECAY: Final = 0.998
 _LOG_STEPS: Final = 100
 
@@ -51,8 +52,8 @@ class Schedule:
     minutes: float
     batch: int = 8
     peak_rate: float = 2e-3
-    first_snapshot_minutes: float = 8.0
-    snapshot_minutes: float = 12.0
+    first_snapshot_minutes: float = 14.0
+    snapshot_minutes: float = 8.0
 
     def rate(self, step: int, minutes: float) -> float:
         """Linear warm-up over steps, then a cosine over the clock down to 1 % of the peak."""
@@ -64,10 +65,13 @@ class Schedule:
 class TeacherLoss:
     """Cross-entropy on the targets plus CTC on the encoder."""
 
-    def __init__(self, model: WhisperForConditionalGeneration, *, compiled: bool) -> None:
+    def __init__(self, model: WhisperForConditionalGeneration, *, compiled: bool, head_start: int) -> None:
         """`compiled` makes a step a fifth faster after half a minute of compilation (needs a C++ compiler)."""
         self._model = model
         self._encode = torch.compile(encode, dynamic=True) if compiled else encode
+        # A trained encoder waits for the fresh head to learn; its first gradients would only harm it.
+        self._head_start = head_start
+        self._calls = 0
         self._head = nn.Linear(model.config.d_model, len(CTC_ALPHABET) + 1)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -78,7 +82,9 @@ class TeacherLoss:
         """Token loss plus weighted CTC loss."""
         encoded = self._encode(self._model.model.encoder, batch.features)
         logits = decode(self._model, encoded, batch)
-        return token_loss(logits, batch.labels) + _CTC_WEIGHT * self._ctc(encoded, batch)
+        self._calls += 1
+        spelled = encoded.detach() if self._calls <= self._head_start else encoded
+        return token_loss(logits, batch.labels) + _CTC_WEIGHT * self._ctc(spelled, batch)
 
     def _ctc(self, encoded: torch.Tensor, batch: Batch) -> torch.Tensor:
         log_probabilities = self._head(encoded).log_softmax(-1).transpose(0, 1)
@@ -224,7 +230,7 @@ def train_teacher(rank: int, args: argparse.Namespace) -> None:
     """One process of the training run."""
     tokenizer = WhisperTokenizer.from_pretrained(args.work / "tokenizer")
     model = starting_model(tokenizer, args.start)
-    loss = TeacherLoss(model, compiled=args.compile)
+    loss = TeacherLoss(model, compiled=args.compile, head_start=_HEAD_START_STEPS if args.start else 0)
     batches = BatchMaker(SpeechCorpus(args.work / "training"), tokenizer, args.seed + rank)
     schedule = Schedule(args.minutes, args.batch, args.peak_rate)
     Trainer(model, loss, schedule).run(batches, lambda m: save_checkpoint(m, tokenizer, args.output))

@@ -27,7 +27,7 @@ CTC_ALPHABET: Final = " abcdefghijklmnopqrstuvwxyzäöüß"
 # This many batches are drawn and sorted together.
 _SORTED_BATCHES: Final = 6
 _CUT_STEP_S: Final = 0.4
-_WHOLE_WINDOW_SHARE: Final = 0.3
+_WHOLE_WINDOW_SHARE: Final = 0.12
 WARPS: Final = (0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10)
 
 
@@ -58,7 +58,7 @@ class TargetWriter:
             return quiet, [*self._prompt(item, "transcribe", timestamps=False), self._id("<|endoftext|>")]
         translate_share = 1.0 if item.language == "de" else 0.15
         second = "translate" if self._rng.random() < translate_share else "transcribe"
-        return self._sequence(item, "transcribe", 0.3), self._sequence(item, second, 0.35)
+        return self._sequence(item, "transcribe", 0.4), self._sequence(item, second, 0.5)
 
     def _sequence(self, item: Item, task: str, timestamp_share: float) -> list[int]:
         timestamps = self._rng.random() < timestamp_share

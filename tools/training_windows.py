@@ -18,6 +18,7 @@ from log_mel import SAMPLE_RATE, WINDOW_S, WINDOW_SAMPLES
 _NO_SPEECH_SHARE: Final = 0.04
 _GERMAN_SHARE: Final = 0.38
 _PAIR_SHARE: Final = 0.15
+_PAIR_TRIES: Final = 6
 _PAIR_PIECE_S: Final = 2.0
 _LATEST_START_S: Final = 1.9
 
@@ -94,9 +95,11 @@ class WindowMaker:
         partners = self._corpus.short_by_voice.get(first["voice"])
         if self._rng.random() >= _PAIR_SHARE or partners is None:
             return [first]
-        pair = self._rng.choices(partners, k=2)
-        fits = sum(e["length"] for e in pair) < (WINDOW_S - 0.5) * SAMPLE_RATE
-        return pair if fits else [first]
+        for _ in range(_PAIR_TRIES):
+            pair = self._rng.choices(partners, k=2)
+            if sum(e["length"] for e in pair) < (WINDOW_S - 0.5) * SAMPLE_RATE:
+                return pair
+        return [first]
 
     def _speech(self, language: str, entries: Sequence[dict[str, Any]]) -> Item:
         wave = np.zeros(WINDOW_SAMPLES, dtype=np.float32)
@@ -117,10 +120,10 @@ class WindowMaker:
     def _lead(self, slack: int) -> int:
         longest = min(slack, int(_LATEST_START_S * SAMPLE_RATE))
         usual = min(longest, SAMPLE_RATE // 2)
-        return int(self._rng.uniform(0, longest if self._rng.random() < 0.4 else usual))
+        return int(self._rng.uniform(0, longest if self._rng.random() < 0.25 else usual))
 
     def _degrade(self, wave: Audio, speech_end: int) -> Audio:
-        if self._rng.random() < 0.55:
+        if self._rng.random() < 0.5:
             snr = self._rng.uniform(4, 20) if self._rng.random() < 0.65 else self._rng.uniform(20, 45)
             tail = (
                 WINDOW_SAMPLES

@@ -13,6 +13,8 @@ import pytest
 from planned_inputs import write_clips
 from whisper_fixtures import tiny_checkpoint
 
+from pocket_opt import tracking
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
 summary: a small model with random weights
@@ -81,9 +83,9 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_once(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+def made_once(speech: Path, quick_root: Path) -> Command:
     """A finished run at BASIC, without tracking. Do not change it; copy it."""
-    place = tmp_path_factory.mktemp("made")
+    place = quick_root / "made"
     command = Command(speech / "tiny.yaml", place / "home", place / "outputs")
     done = command.run("tracking=none")
     assert done.returncode == 0, done.stderr
@@ -91,9 +93,9 @@ def made_once(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Command
 
 
 @pytest.fixture
-def command(speech: Path, own_home: Path, tmp_path: Path) -> Command:
+def command(speech: Path, own_home: Path, quick_path: Path) -> Command:
     """A command with nothing made yet."""
-    return Command(speech / "tiny.yaml", own_home, tmp_path / "outputs")
+    return Command(speech / "tiny.yaml", own_home, quick_path / "outputs")
 
 
 @pytest.fixture
@@ -103,7 +105,25 @@ def cached_command(command: Command, made_once: Command) -> Command:
     return command
 
 
+@pytest.fixture(scope="session")
+def empty_database(quick_root: Path) -> Path:
+    """An MLflow database without runs; building one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = quick_root / "mlflow.db"
+    tracking._create_database(path, MlflowClient)
+    return path
+
+
 @pytest.fixture
-def bundle(made_once: Command, tmp_path: Path) -> Path:
+def tracked_command(cached_command: Command, empty_database: Path) -> Command:
+    """A command whose nodes are all in its store, with an MLflow database but no bundle."""
+    cached_command.output.mkdir()
+    shutil.copyfile(empty_database, cached_command.output / "mlflow.db")
+    return cached_command
+
+
+@pytest.fixture
+def bundle(made_once: Command, quick_path: Path) -> Path:
     """A copy of a finished bundle."""
-    return Path(shutil.copytree(made_once.bundles()[0], tmp_path / "bundle"))
+    return Path(shutil.copytree(made_once.bundles()[0], quick_path / "bundle"))

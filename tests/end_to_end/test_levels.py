@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +21,9 @@ MEASURED = tuple(f"~nodes.{name}" for name in SWITCHED_OFF if name != "baseline.
 
 
 @pytest.fixture(scope="module")
-def sweep(speech: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, str]:
+def sweep(speech: Path, quick_root: Path) -> tuple[Command, str]:
     """The finished sweep and what it printed."""
-    place = tmp_path_factory.mktemp("sweep")
+    place = quick_root / "sweep"
     command = Command(speech / "tiny.yaml", place / "home", place / "outputs")
     done = _run(command)
     assert done.returncode == 0, done.stderr
@@ -28,10 +31,7 @@ def sweep(speech: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comman
     return command, done.stdout
 
 
-def _run(command: Command) -> Any:
-    import subprocess
-    import sys
-
+def _run(command: Command) -> subprocess.CompletedProcess[str]:
     words = ["-m", SWEEP, f"recipe={command.recipe}", f"output_dir={command.output}"]
     words += [*MEASURED, "data.evaluation.limit=2", "decoding.max_new_tokens=8"]
     return subprocess.run(
