@@ -1,12 +1,14 @@
-"""Runs the command line and kills itself at a step: `killed_at.py MODULE:NAME WHEN NUMBER ARGUMENTS...`.
+"""Runs a program and kills itself at a step: `killed_at.py MODULE:NAME WHEN NUMBER PROGRAM ARGUMENTS...`.
 
-WHEN is "before" or "after"; NUMBER counts the calls of `MODULE.NAME` (a function or a method) from 1.
+WHEN is "before" or "after"; NUMBER counts the calls of `MODULE.NAME` (a function or a method) from 1. PROGRAM is a
+module (run as with `python -m`) or a file.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import runpy
 import signal
 import sys
 from typing import Any
@@ -37,6 +39,8 @@ def arm(target: str, when: str, number: int) -> None:
 
 if __name__ == "__main__":
     arm(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    from pocket_opt.cli.main import main
-
-    sys.exit(main(sys.argv[4:]))
+    sys.argv = sys.argv[4:]
+    if sys.argv[0].endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

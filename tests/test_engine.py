@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from pocket_opt.store import Store
 from pocket_opt.worker import WorkerError
 
 SCRIPT = str(Path(__file__).with_name("engine_script.py"))
+KILLER = str(Path(__file__).with_name("killed_at.py"))
 ALL = Counter({"source": 1, "add": 2, "number": 2})
 
 
@@ -362,6 +364,32 @@ def test_after_a_kill_only_what_was_unfinished_runs_again(store: Store, fake_pas
     assert before["add"] == 1
     assert runs(fake_passes)["add"] == 2
     assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "when", "number", "kept"),
+    [
+        ("pocket_opt.store:_sync", "before", 2, 0),
+        ("pocket_opt.store:_moved", "before", 1, 0),
+        ("pocket_opt.store:_moved", "after", 1, 1),
+        ("pocket_opt.store:Store._remember", "before", 1, 1),
+        ("pocket_opt.store:_moved", "before", 3, 2),
+        ("pocket_opt.store:Store.publish", "after", 3, 3),
+    ],
+)
+def test_after_a_kill_at_a_step_of_publication(
+    store: Store, fake_passes: Path, step: str, when: str, number: int, kept: int
+) -> None:
+    command = [sys.executable, KILLER, step, when, str(number), SCRIPT, str(store.root)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(store.entries()) == kept
+    runs(fake_passes)
+    records = run_graph(number_graph(), store).records
+    assert runs(fake_passes).total() == ALL.total() - kept
+    assert list(statuses(records).values()).count("cached") == kept
+    assert leftovers(store) == []
+    assert all(store.get(key, thorough=True) is not None for key in number_graph().keys().values())
 
 
 def test_after_kills_at_random_moments_the_same_command_finishes(store: Store, fake_passes: Path) -> None:

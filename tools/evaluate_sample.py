@@ -133,7 +133,7 @@ def report(folder: Path, sample: Path, rows: Sequence[Row], limit: int, errors: 
             f"{row.title:<32}{len(chosen):>4} clips  WER {result[row.title]:6.2f} %  {per_clip_ms:5.0f} ms",
             flush=True,
         )
-    report_detection(recognizer, evaluation, entries[:limit] + entries[-limit:])
+    report_detection(recognizer, evaluation, entries[:: max(1, len(entries) // limit)])
     return result
 
 

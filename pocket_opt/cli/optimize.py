@@ -26,14 +26,15 @@ SESSION_VARIABLE = "POCKET_OPT_SESSION"
 def run(arguments: Sequence[str]) -> int:
     """Run the variant or the sweep that the arguments describe; returns the exit code."""
     if any(word.split("=")[0] in HYDRA_FLAGS for word in arguments):
-        return _hydra(list(arguments))
+        return _hydra(*_checked(arguments))
     sweep = any(word in ("-m", "--multirun") for word in arguments)
     overrides = [word for word in arguments if word not in ("-m", "--multirun")]
     plans = [plan_variant(load(lines), lines) for lines in expand(overrides, sweep=sweep)]
     session = Session.begin(plans, sweep=sweep or len(plans) > 1)
     if any(word.startswith(LAUNCHER) for word in overrides):
         os.environ[SESSION_VARIABLE] = str(session.directory)
-        _hydra(["-m", *check(overrides, sweep=True).lines])
+        checked = check(overrides, sweep=True)
+        _hydra(["-m", *checked.lines], checked.recipe_files)
     else:
         for plan in plans:
             if not run_shown(plan, session).succeeded and plan.config.fail_fast:
@@ -82,11 +83,20 @@ def _near(path: Path | str | None) -> str:
     return str(path)
 
 
-def _hydra(arguments: list[str]) -> int:
+def _checked(arguments: Sequence[str]) -> tuple[list[str], Sequence[Path]]:
+    """Hydra's flags as they are, and overrides checked; behind `-sc` stand words of its own."""
+    if any(word in ("-sc", "--shell-completion") for word in arguments):
+        return list(arguments), ()
+    overrides = [word for word in arguments if ("=" in word or word[:1] == "~") and word[:1] != "-"]
+    checked = check(overrides, sweep=False)
+    return [word for word in arguments if word not in overrides] + [*checked.lines], checked.recipe_files
+
+
+def _hydra(arguments: list[str], recipe_files: Sequence[Path] = ()) -> int:
     """Hand over to Hydra: its own questions, and launchers that run variants in other processes."""
     import hydra
 
-    groups.register()
+    groups.register(recipe_files)
     sys.argv = [sys.argv[0], *arguments]
     hydra.main(str(groups.data_folder("conf")), config_name="config", version_base="1.3")(job)()
     return 0

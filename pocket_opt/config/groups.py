@@ -6,7 +6,7 @@ Works from a checkout, an editable install and a wheel (which carries the three 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ def recipe_file(text: str) -> Path | None:
     return Path(text).expanduser() if text.endswith((".yaml", ".yml")) or os.sep in text else None
 
 
-def register(extra_recipe: Path | None = None) -> None:
-    """Put recipes and experiments (and one recipe file of the user's) where Hydra finds them."""
+def register(recipe_files: Iterable[Path] = ()) -> None:
+    """Put recipes and experiments (and the recipe files that the user named) where Hydra finds them."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    recipes = {**choices("recipe"), **({extra_recipe.stem: extra_recipe} if extra_recipe else {})}
+    recipes = choices("recipe") | {path.stem: path for path in recipe_files}
     for name, path in recipes.items():
         store.store(group="recipe", name=name, node={**read_yaml(path), "name": name}, provider=str(path))
     for name, path in choices("experiment").items():

@@ -20,16 +20,16 @@ PLACE = "configuration"
 def load(lines: Sequence[str]) -> Config:
     """The configuration that `lines` (overrides as typed) describe; UserError for anything wrong in them."""
     overrides = check(lines, sweep=False)
-    return from_table(compose(overrides), lines, recipe_file=overrides.recipe_file)
+    return from_table(compose(overrides), lines, recipe_files=overrides.recipe_files)
 
 
 def from_table(
-    table: Mapping[str, Any], lines: Sequence[str] = (), *, recipe_file: Path | None = None
+    table: Mapping[str, Any], lines: Sequence[str] = (), *, recipe_files: Sequence[Path] = ()
 ) -> Config:
     """The configuration in a composed table (without Hydra's own part).
 
     Args:
-        lines, recipe_file: the overrides and the user's recipe file that it came from, to tell the origin of errors.
+        lines, recipe_files: the overrides and the user's recipe files that it came from, to tell the origin of errors.
     """
     own = {key: value for key, value in table.items() if key not in ("hydra", "experiment")}
     if own.get("recipe") is None:
@@ -38,16 +38,16 @@ def from_table(
         return parse(Config, own, where=PLACE)
     except UserError as error:
         key = error.where.removeprefix(PLACE).removeprefix(": ")
-        error.where = (key and origin(key, lines)) or _file_of(key, own, recipe_file)
+        error.where = (key and origin(key, lines)) or _file_of(key, own, recipe_files)
         raise
 
 
-def _file_of(key: str, table: Mapping[str, Any], recipe_file: Path | None) -> str:
+def _file_of(key: str, table: Mapping[str, Any], recipe_files: Sequence[Path]) -> str:
     """The file that holds a key: that of the choice made in its group, else the defaults."""
     group = key.split(".", maxsplit=1)[0]
     if group not in groups.GROUPS or not isinstance(table.get(group), Mapping):
         return f"{PLACE}: {key}" if key else PLACE
-    files = groups.choices(group) | ({recipe_file.stem: recipe_file} if recipe_file else {})
+    files = groups.choices(group) | ({path.stem: path for path in recipe_files} if group == "recipe" else {})
     file = files.get(str(table[group].get("name")))
     return f"{file}: {key}" if file else f"{PLACE}: {key}"
 
@@ -57,7 +57,7 @@ def compose(overrides: Overrides, *, with_hydra: bool = False) -> dict[str, Any]
     from hydra import compose as hydra_compose
     from omegaconf import OmegaConf
 
-    groups.register(overrides.recipe_file)
+    groups.register(overrides.recipe_files)
     with _hydra():
         composed = hydra_compose("config", list(overrides.lines), return_hydra_config=with_hydra)
         if with_hydra:

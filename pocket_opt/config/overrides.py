@@ -26,10 +26,10 @@ _SWEEP_FUNCTIONS = ("choice", "range", "glob", "interval", "sort", "shuffle", "t
 
 @dataclass(frozen=True)
 class Overrides:
-    """Checked overrides in Hydra's spelling, and the recipe file if the user gave one by path."""
+    """Checked overrides in Hydra's spelling, and the recipe files that the user gave by path."""
 
     lines: tuple[str, ...]
-    recipe_file: Path | None = None
+    recipe_files: tuple[Path, ...] = ()
 
 
 def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
@@ -41,22 +41,24 @@ def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
     Raises:
         UserError: no `key=value`, an unknown key or choice, or several values without a sweep.
     """
-    recipe: Path | None = None
+    files: dict[str, list[Path]] = {}
     checked = []
     for line in lines:
         key, sign, value = _split(line)
         if _root(key) == "hydra":
             checked.append(line)
         elif key in groups.GROUPS:
-            file = None if sign == "~" else _check_choices(key, value, sweep=sweep, line=line)
-            recipe = file if key == "recipe" else recipe
-            checked.append(f"{key}={file.stem}" if file else line.lstrip("+"))
+            names = value if sign == "~" else _check_choices(key, value, sweep=sweep, line=line)
+            files[key] = [
+                path for path in map(groups.recipe_file, value.split(",")) if path and key == "recipe"
+            ]
+            checked.append(line if sign == "~" else f"{key}={names}")
         else:
             hint = _check_key(key, line)
             _check_value(line, value, sweep=sweep)
             is_text = _strip_none(hint) is str and not (sweep and gives_several(line))
             checked.append(_set(key, sign, _quoted(value) if is_text else value))
-    return Overrides(tuple(checked), recipe)
+    return Overrides(tuple(checked), tuple(files.get("recipe", ())))
 
 
 def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
@@ -65,8 +67,17 @@ def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
     for line in lines:
         key, sign, value = _split(line)
         if key not in ("recipe", "target", "level") and _root(key) not in NEUTRAL_KEYS:
-            kept[key] = f"~{key}" if sign == "~" else f"{key}={_unquoted(value)}"
+            kept[key] = _canonical(key, sign, value)
     return tuple(sorted(kept.values()))
+
+
+def _canonical(key: str, sign: str, value: str) -> str:
+    """One spelling for what means the same, however it was typed or handed on by a launcher."""
+    text = value.lower() if value.lower() in ("true", "false", "null") else _unquoted(value)
+    node = key.removesuffix(".enabled")
+    if _is_node(node) and (sign == "~" or (node != key and text == "false")):
+        return f"~{node}"
+    return f"{key}=null" if sign == "~" else f"{key}={text}"
 
 
 def origin(key: str, lines: Sequence[str]) -> str | None:
@@ -109,10 +120,14 @@ def _root(key: str) -> str:
 def _set(key: str, sign: str, value: str) -> str:
     """An override that Hydra accepts whether or not the YAML holds the key; removal becomes switching off."""
     if sign == "~":
-        parts = key.split(".")
-        is_node = parts[0] == "nodes" and len(parts) == (3 if parts[1:2] == ["baseline"] else 2)
-        return f"++{key}.enabled=false" if is_node else f"++{key}=null"
+        return f"++{key}.enabled=false" if _is_node(key) else f"++{key}=null"
     return f"++{key}={value}"
+
+
+def _is_node(key: str) -> bool:
+    """Whether a key names a whole node: "nodes.fuse", "nodes.baseline.latency"."""
+    parts = key.split(".")
+    return parts[0] == "nodes" and len(parts) == (3 if parts[1:2] == ["baseline"] else 2)
 
 
 def _existing(path: Path) -> Path:
@@ -126,21 +141,25 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> Path | None:
-    """Check the names that a group is given; returns the file if one is a recipe's path.
+def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> str:
+    """Check the names that a group is given; returns them with the name of the recipe in the place of its path.
 
     What a function of Hydra's grammar stands for in a sweep, e.g. `glob(H*)`, is checked once it is expanded.
     """
     if not sweep and "," in value:
         raise _needs_sweep(line)
-    file = None
-    for name in [] if sweep and "(" in value else value.split(","):
-        path = groups.recipe_file(name) if group == "recipe" else None
-        if path is not None:
-            file = _existing(path)
-        elif not (name == "null" and group == "experiment"):
-            groups.check_choice(group, name.strip(), where=f"{ORIGIN}: {line}")
-    return None if sweep else file
+    if sweep and "(" in value:
+        return value
+    return ",".join(_check_choice(group, name.strip(), line) for name in value.split(","))
+
+
+def _check_choice(group: str, name: str, line: str) -> str:
+    path = groups.recipe_file(name) if group == "recipe" else None
+    if path is not None:
+        return _existing(path).stem
+    if not (name == "null" and group == "experiment"):
+        groups.check_choice(group, name, where=f"{ORIGIN}: {line}")
+    return name
 
 
 def _check_value(line: str, value: str, *, sweep: bool) -> None:

@@ -1,8 +1,8 @@
 """From plain data (YAML, JSON, the command line) to frozen dataclasses, with errors that name key, origin and remedy.
 
 One parser serves everything a user may write: configuration, recipes, levels and the parameters of passes. Supported
-field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], Mapping[str, X] and dataclasses. The
-least value of a number stands in its field's metadata: `{"at_least": 1}`.
+field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], tuple[X, Y], Mapping[str, X] and
+dataclasses. The least value of a number stands in its field's metadata: `{"at_least": 1}`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def convert(hint: Any, value: Any, *, where: str) -> Any:
             raise unknown_name("value", value, map(str, options), where=where)
         raise _wrong(value, "one of " + ", ".join(map(str, options)), where)
     if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise _wrong(value, "a list", where)
-        return tuple(convert(options[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
+        return _sequence(options, value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(value, "a table of keys", where)
@@ -71,6 +69,19 @@ def convert(hint: Any, value: Any, *, where: str) -> Any:
     if isinstance(hint, type) and is_dataclass(hint):
         return parse(hint, value, where=where)
     return _scalar(hint, value, where)
+
+
+def _sequence(options: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """A list of any length (`tuple[X, ...]`), or of exactly the given members (`tuple[X, Y]`)."""
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise _wrong(value, "a list", where)
+    members = [options[0]] * len(value) if options[-1] is Ellipsis else list(options)
+    if len(members) != len(value):
+        raise _wrong(value, f"a list of {len(members)}", where)
+    return tuple(
+        convert(kind, item, where=f"{where}[{i}]")
+        for i, (kind, item) in enumerate(zip(members, value, strict=True))
+    )
 
 
 def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -116,9 +116,9 @@ def test_a_recipe_file_is_taken_by_its_path(tmp_path: Path) -> None:
     path.write_text("family: whisper\n")
     found = check([f"recipe={path}"], sweep=False)
     assert found.lines == ("recipe=mine",)
-    assert found.recipe_file == path
+    assert found.recipe_files == (path,)
     last = check([f"recipe={path}", "recipe=whisper_tiny"], sweep=False)
-    assert last.recipe_file is None
+    assert last.recipe_files == ()
     assert last.lines[-1] == "recipe=whisper_tiny"
 
 
@@ -128,7 +128,9 @@ def test_a_sweep_over_recipe_files_checks_each(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"there is no recipe file {second}"):
         lines(f"recipe={first},{second}", sweep=True)
     second.write_text("family: whisper\n")
-    assert lines(f"recipe={first},{second}", sweep=True) == (f"recipe={first},{second}",)
+    found = check([f"recipe={first},{second},whisper_tiny"], sweep=True)
+    assert found.lines == ("recipe=a,b,whisper_tiny",)
+    assert found.recipe_files == (first, second)
 
 
 def test_a_recipe_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
@@ -180,7 +182,17 @@ def test_a_row_does_not_depend_on_order_signs_or_what_was_overruled() -> None:
     assert row_overrides(["seed=1", "decoder=basic"]) == row_overrides(
         ["++decoder=basic", "seed=2", "+seed=1"]
     )
-    assert row_overrides(["~nodes.fuse"]) == row_overrides(["~nodes.fuse=null"]) == ("~nodes.fuse",)
+    for spelling in (
+        "~nodes.fuse",
+        "~nodes.fuse=null",
+        "nodes.fuse.enabled=false",
+        "++nodes.fuse.enabled=False",
+    ):
+        assert row_overrides([spelling]) == ("~nodes.fuse",)
+    assert row_overrides(["nodes.baseline.latency.enabled=false"]) == ("~nodes.baseline.latency",)
+    assert row_overrides(["nodes.fuse.enabled=true"]) == ("nodes.fuse.enabled=true",)
+    assert row_overrides(["~data.evaluation.path"]) == row_overrides(["data.evaluation.path=null"])
+    assert row_overrides(["decoding.timestamps=True"]) == ("decoding.timestamps=true",)
 
 
 def test_the_origin_of_a_key_is_the_last_override_that_sets_it() -> None:

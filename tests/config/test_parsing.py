@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from pocket_opt.config.parsing import parse
+from pocket_opt.config.parsing import convert, parse
 from pocket_opt.errors import UserError
 
 
@@ -160,3 +160,9 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(UserError, match="the key 'name' is missing") as caught:
         parse(Outer, {}, where="recipe x")
     assert caught.value.fix == "add name"
+
+
+def test_a_list_of_pairs_keeps_the_type_of_each_member() -> None:
+    assert convert(tuple[tuple[str, int], ...], [["*attn*", 8]], where="x") == (("*attn*", 8),)
+    with pytest.raises(UserError, match="a list of 2"):
+        convert(tuple[tuple[str, int], ...], [["*attn*"]], where="x")

@@ -107,3 +107,13 @@ def test_the_same_again_runs_nothing(sweep: tuple[Command, str]) -> None:
     assert {
         path: path.stat().st_mtime_ns for bundle in command.bundles() for path in bundle.rglob("*")
     } == before
+
+
+def test_a_launcher_of_hydra_makes_the_same_bundles(cached_command: Command) -> None:
+    plain = cached_command.run("tracking=none")
+    assert plain.returncode == 0, plain.stderr
+    before = cached_command.bundles()
+    launched = cached_command.run("-m", "hydra/launcher=basic", "tracking=none")
+    assert launched.returncode == 0, launched.stderr
+    assert "nodes were cached" in launched.stdout
+    assert cached_command.bundles() == before
