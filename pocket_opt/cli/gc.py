@@ -34,8 +34,11 @@ def parse_size(text: str) -> int:
     unit = next((name for name in UNITS if lowered.endswith(name)), "")
     number = lowered.removesuffix(unit)
     try:
-        return int(float(number) * UNITS.get(unit, 1))
-    except (ValueError, OverflowError) as error:
+        size = int(float(number) * UNITS.get(unit, 1))
+    except (ValueError, OverflowError):
+        size = -1
+    if size < 0:
         raise UserError(
             f"'{text}' is no size", where="--max-size", allowed="500MB, 10GB, 0", fix="correct it"
-        ) from error
+        )
+    return size

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from pocket_opt.cli.console import console
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,12 +31,12 @@ def run(arguments: Sequence[str]) -> int:
             path, language=options.language, task=options.task, timestamps=options.timestamps
         ).result
         if options.json:
-            console.print(json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False), markup=False)
+            lines = [json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False)]
         elif options.timestamps:
-            for part in found.segments:
-                console.print(f"{path.name} [{part.start:.2f} - {part.end:.2f}] {part.text}", markup=False)
+            lines = [
+                f"{path.name} [{part.start:.2f} - {part.end:.2f}] {part.text}" for part in found.segments
+            ]
         else:
-            console.print(
-                f"{path.name}: {found.text}" if len(options.files) > 1 else found.text, markup=False
-            )
+            lines = [f"{path.name}: {found.text}" if len(options.files) > 1 else found.text]
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
