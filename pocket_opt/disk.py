@@ -1,8 +1,9 @@
-"""A disk's refusal in words: full, quota, read-only, no permission; with what to do."""
+"""What is asked of a disk: that what was written stays; and its refusals in words, with what to do."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,15 @@ REFUSALS = {
 }
 FULL_BYTES = 100_000
 """A disk with less than this free is taken for full when a write failed without saying why."""
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a directory's names, on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def storage_error(error: OSError, place: Path) -> PocketOptError:

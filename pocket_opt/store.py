@@ -22,7 +22,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from pocket_opt.artifact import DESCRIPTION, Artifact
-from pocket_opt.disk import storage_error
+from pocket_opt.disk import storage_error, sync
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import read_json, write_atomically
 from pocket_opt.identity import file_digest
@@ -153,8 +153,8 @@ class Store:
         (part / ENTRY).write_text(json.dumps({"key": key, "record": record, "files": files}, indent=1))
         for path in (*names, part / ENTRY):
             path.chmod(0o444)
-            _sync(path)
-        _sync(part)
+            sync(path)
+        sync(part)
         final = self.path(key)
         final.parent.mkdir(parents=True, exist_ok=True)
         if not _moved(part, final):
@@ -162,7 +162,7 @@ class Store:
             if first is not None:
                 return first
             os.rename(part, final)
-        _sync(final.parent)
+        sync(final.parent)
         entry = self._read(key)
         if entry is None:
             raise PocketOptError("an entry vanished from the store while it was published", where=str(final))
@@ -260,11 +260,3 @@ def _moved(part: Path, final: Path) -> bool:
             raise
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

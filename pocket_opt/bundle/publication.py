@@ -18,6 +18,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from pocket_opt.artifact import link_file
+from pocket_opt.disk import sync
 from pocket_opt.errors import PocketOptError
 from pocket_opt.store import remove_tree
 
@@ -75,7 +76,7 @@ def publish(stage: Path, destination: Path) -> None:
         destination.rename(aside)
         stage.rename(destination)
         remove_tree(aside)
-    _sync(destination.parent)
+    sync(destination.parent)
 
 
 def place_file(source: Path, destination: Path) -> None:
@@ -141,12 +142,4 @@ def _reflink(source: Path, destination: Path) -> bool:
 
 def _sync_tree(root: Path) -> None:
     for path in (*(path for path in root.rglob("*") if not path.is_symlink()), root):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)

@@ -91,7 +91,7 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    deciding = [line for line in lines if line.lstrip("+").startswith(("experiment=", "hydra."))]
+    deciding = [line for line in lines if line.lstrip("+").startswith(("experiment=", "hydra.", "hydra/"))]
     about: dict[str, Any] = {"mode": "", "params": {}}
     if deciding:
         about = compose(check(deciding, sweep=True), with_hydra=True)
