@@ -369,7 +369,7 @@ def test_after_a_kill_only_what_was_unfinished_runs_again(store: Store, fake_pas
 @pytest.mark.parametrize(
     ("step", "when", "number", "kept"),
     [
-        ("pocket_opt.store:_sync", "before", 2, 0),
+        ("pocket_opt.store:sync", "before", 2, 0),
         ("pocket_opt.store:_moved", "before", 1, 0),
         ("pocket_opt.store:_moved", "after", 1, 1),
         ("pocket_opt.store:Store._remember", "before", 1, 1),

@@ -423,6 +423,18 @@ def test_one_failing_variant_leaves_the_others(command: Command, speech: Path, t
     assert unfinished(command.output / "tiny" / "cpu" / "none") == []
 
 
+def test_a_sweep_may_stop_at_the_first_failure(
+    command: Command, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
+    (broken / "tokenizer.json").unlink()
+    words = ["-m", f"recipe.model.path={broken},{speech / 'model'}", "tracking=none", "fail_fast=true"]
+    code, text = run(command.arguments(*words), capsys)
+    assert code == 1
+    assert text.count("error: ") == 1
+    assert command.bundles() == []
+
+
 def test_an_end_of_the_reader_is_no_error(own_home: Path, tmp_path: Path) -> None:
     words = f"{sys.executable} -m pocket_opt plan | head -1"
     environment = Command(tmp_path, own_home, tmp_path).environment()

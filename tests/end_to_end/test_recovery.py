@@ -22,7 +22,7 @@ BUNDLE_STEPS = [
     ("pocket_opt.bundle.layout:_place_model", "after", 1),
     ("pocket_opt.bundle.layout:write_manifest", "after", 1),
     ("pocket_opt.bundle.layout:publish", "before", 1),
-    ("pocket_opt.bundle.publication:_sync", "before", 5),
+    ("pocket_opt.bundle.publication:sync", "before", 5),
     ("pocket_opt.bundle.layout:publish", "after", 1),
     ("pocket_opt.sessions:Session._write", "before", 1),
     ("pocket_opt.sessions:write_report", "before", 1),
