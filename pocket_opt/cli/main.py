@@ -6,7 +6,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from pocket_opt.disk import refusal_of
 from pocket_opt.errors import PocketOptError, nearest, unknown_name
 
 VERBS = {
@@ -58,6 +60,12 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        refusal = refusal_of(error, Path.cwd())
+        if refusal is None:
+            raise
+        sys.stderr.write(f"error: {refusal}\n")
+        return refusal.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import socket
@@ -258,6 +259,26 @@ def test_a_full_disk_for_the_outputs(
     code, text = run(words, capsys)
     check(code, text, Mistake("", ("the disk is full",), code=1))
     assert unfinished(small_disk / "outputs") == []
+
+
+def test_a_disk_that_fills_up_where_nobody_expects_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(words: list[str]) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/the/place")
+
+    monkeypatch.setattr("pocket_opt.cli.gc.run", refuse)
+    code, text = run(["gc"], capsys)
+    check(code, text, Mistake("", ("the disk is full", "/the/place"), code=1))
+
+
+def test_what_is_no_fault_of_the_disk_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(words: list[str]) -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "internal.json")
+
+    monkeypatch.setattr("pocket_opt.cli.gc.run", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["gc"])
 
 
 @pytest.mark.parametrize("which", ["home", "outputs"])
