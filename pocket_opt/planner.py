@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -244,6 +245,7 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
     )
 
 
+@cache
 def installed_version(distribution: str) -> str:
     """The installed version of a distribution, or "absent"."""
     try:

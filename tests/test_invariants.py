@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "pocket_opt"
 RUNNER = PACKAGE / "models" / "whisper" / "run.py"
-HEAVY = ("torch", "transformers", "onnxruntime", "mlflow", "onnx", "onnx_ir", "jiwer", "plotly")
+HEAVY = ("numpy", "torch", "transformers", "onnxruntime", "mlflow", "onnx", "onnx_ir", "jiwer", "plotly")
 OWN_PASSES = {path.stem for path in (PACKAGE / "passes").glob("*.py")} - {"__init__", "base"}
 
 

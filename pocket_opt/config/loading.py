@@ -88,9 +88,6 @@ def _hydra() -> Iterator[Any]:
 
 def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
     """The overrides of every variant that `lines` describe: one without a sweep, the product of values with it."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     deciding = [line for line in lines if line.lstrip("+").startswith(("experiment=", "hydra.", "hydra/"))]
     about: dict[str, Any] = {"mode": "", "params": {}}
     if deciding:
@@ -98,6 +95,10 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
     params = [f"{key}={value}" for key, value in about["params"].items()]
     if not sweep and "MULTIRUN" not in about["mode"]:
         return [list(lines)]
+
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     own = list({key_of(line): line for line in [*params, *lines]}.values())
     check(own, sweep=True)
     groups.register()

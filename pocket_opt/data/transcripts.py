@@ -160,9 +160,9 @@ def _check_columns(values: Mapping[str, Any], where: str) -> None:
                 allowed=f"{', '.join(REQUIRED)}; optional {', '.join(OPTIONAL)}",
                 fix=f"rename '{near}' to '{column}'" if near else f"add '{column}'",
             )
-    for name in values:
+    for name in sorted(values.keys() - {*REQUIRED, *OPTIONAL}):
         near_optional = difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.8)
-        if name not in REQUIRED + OPTIONAL and near_optional:
+        if near_optional:
             raise UserError(
                 f"there is no column '{name}', did you mean '{near_optional[0]}'?",
                 where=where,

@@ -8,9 +8,11 @@ ratio of two sums. The seed is fixed: the same counts always give the same inter
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RESAMPLES = 2000
 SEED = 20041
@@ -37,6 +39,8 @@ def _resampled(
     errors: Sequence[int], baseline_errors: Sequence[int], lengths: Sequence[int]
 ) -> NDArray[np.float64]:
     """The difference of the two rates, in %, for each resample."""
+    import numpy as np
+
     if not lengths or not len(errors) == len(baseline_errors) == len(lengths):
         raise ValueError("a bootstrap needs at least one clip, and as many error counts as lengths")
     change = np.asarray(errors, np.float64) - np.asarray(baseline_errors, np.float64)
@@ -50,6 +54,8 @@ def _resampled(
 
 
 def _bounds(values: NDArray[np.float64]) -> tuple[float, float]:
+    import numpy as np
+
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -6,10 +6,10 @@ Pairs are added one at a time and only sums are kept, so that logits of a large 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 IDENTICAL_DB = 200.0
 """Reported for equal arrays, whose true ratio is infinite; float32 rounding alone is near 150 dB."""
@@ -36,10 +36,10 @@ class Comparison:
             raise ValueError(f"arrays of shapes {reference.shape} and {other.shape} cannot be compared")
         self.rows += math.prod(reference.shape[:-1])
         self.top1_equal += int((reference.argmax(axis=-1) == other.argmax(axis=-1)).sum())
-        a, b = reference.ravel().astype(np.float64), other.ravel().astype(np.float64)
+        a, b = reference.ravel().astype("float64"), other.ravel().astype("float64")
         difference = a - b
         self.count += a.size
-        self.max_error = max(self.max_error, float(np.abs(difference).max(initial=0.0)))
+        self.max_error = max(self.max_error, float(abs(difference).max(initial=0.0)))
         self._reference += float(a @ a)
         self._other += float(b @ b)
         self._product += float(a @ b)

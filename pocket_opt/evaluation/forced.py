@@ -10,12 +10,12 @@ import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pocket_opt.evaluation.timing import Sample
-from pocket_opt.runtimes.base import Audio, SpeechRuntime, Tokens
+
+if TYPE_CHECKING:
+    from pocket_opt.runtimes.base import Audio, SpeechRuntime, Tokens
 
 PROMPT_TOKENS = 4
 """Length of Whisper's usual prompt (start, language, task, no timestamps); which ids are fed costs the same time."""
@@ -36,6 +36,8 @@ def forced_clip(dims: Mapping[str, Any], new_tokens: int) -> ForcedClip:
     Args:
         new_tokens: tokens to generate, the one that follows the prompt included.
     """
+    import numpy as np
+
     count = min(new_tokens, dims["target_positions"] - PROMPT_TOKENS)
     ids = [1 + place % min(200, dims["vocab"] - 1) for place in range(PROMPT_TOKENS + count - 1)]
     audio = synthetic_audio(dims["window_s"], dims["sample_rate"])
@@ -44,6 +46,8 @@ def forced_clip(dims: Mapping[str, Any], new_tokens: int) -> ForcedClip:
 
 def synthetic_audio(seconds: float, sample_rate: int) -> Audio:
     """Noise that swells four times a second like syllables, `[seconds * sample_rate]` in -1..1; always the same."""
+    import numpy as np
+
     count = round(seconds * sample_rate)
     noise = np.random.default_rng(0).standard_normal(count)
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * np.arange(count) / sample_rate)
@@ -52,6 +56,8 @@ def synthetic_audio(seconds: float, sample_rate: int) -> Audio:
 
 def run_forced(runtime: SpeechRuntime, clip: ForcedClip) -> Sample:
     """Take the clip through all phases; milliseconds of each, "step" once for each token after the first."""
+    import numpy as np
+
     marks = [time.perf_counter()]
 
     def mark() -> None:

@@ -11,14 +11,17 @@ import gc
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.forced import ForcedClip, forced_clip, run_forced
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.timing import Plan, Sample, Timed, percentile, repeat
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
-from pocket_opt.runtimes.base import SpeechRuntime
 from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from pocket_opt.runtimes.base import SpeechRuntime
 
 RANKS = (50, 95)
 LOAD_PLAN = Plan(warmup=0, min_repeats=1, max_repeats=5, max_seconds=3)

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.evaluation import fidelity
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
-from pocket_opt.runtimes.base import Audio, DecodeOptions, Floats, SpeechRuntime, Tokens
 from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from pocket_opt.runtimes.base import Audio, Floats, SpeechRuntime, Tokens
 
 BATCH = 2
 
@@ -95,6 +96,10 @@ class Parity(Pass[ParityParams]):
 
 def listen(source: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int | None) -> Heard:
     """The source's features, encoder output, greedy tokens and logits of one clip."""
+    import numpy as np
+
+    from pocket_opt.runtimes.base import DecodeOptions
+
     options = DecodeOptions(language=_known(source, language), max_new_tokens=max_new_tokens)
     said = source.transcribe([audio], options)[0]
     prompt = source.prompt(DecodeOptions(language=said.language))
@@ -121,6 +126,8 @@ def compare_clip(model: SpeechRuntime, heard: Heard, found: dict[str, fidelity.C
 
 def compare_batch(model: SpeechRuntime, heard: Sequence[Heard], found: fidelity.Comparison) -> None:
     """Add clips that are decoded as one batch, the prompt at once and then token by token."""
+    import numpy as np
+
     prompt = heard[0].prompt
     length = min(one.tokens.shape[1] for one in heard)
     tokens = np.concatenate([one.tokens[:, :length] for one in heard])
@@ -158,6 +165,8 @@ def parity_metrics(found: dict[str, fidelity.Comparison], clips: int) -> dict[st
 
 def _known(source: SpeechRuntime, language: str | None) -> str | None:
     """`language` if the source knows it, else None: detect it, or English for an English-only model."""
+    from pocket_opt.runtimes.base import DecodeOptions
+
     try:
         source.prompt(DecodeOptions(language=language))
     except ValueError:

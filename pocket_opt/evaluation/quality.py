@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Clip, Dataset
@@ -24,8 +24,10 @@ from pocket_opt.evaluation.looping import is_looping
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.scoring import ENGLISH, character_counts, load_normalizer, word_counts
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
-from pocket_opt.runtimes.base import DecodeOptions, SpeechRuntime, Transcript
 from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from pocket_opt.runtimes.base import SpeechRuntime, Transcript
 
 DETECT = "auto"
 NORMALIZER = "normalizer.json"
@@ -167,6 +169,8 @@ def decode(
     runtime: SpeechRuntime, jobs: Sequence[Job], params: QualityParams, progress: Progress
 ) -> list[Transcript]:
     """Transcripts of the jobs, in their order; a batch holds clips of one task and language."""
+    from pocket_opt.runtimes.base import DecodeOptions
+
     found: dict[int, Transcript] = {}
     for batch in _batches(jobs, params.batch_size):
         task, language = jobs[batch[0]].task, jobs[batch[0]].language
@@ -198,6 +202,8 @@ def _language(clip: Clip, wanted: str | None) -> str | None:
 
 
 def _can(runtime: SpeechRuntime, job: Job, params: QualityParams) -> bool:
+    from pocket_opt.runtimes.base import DecodeOptions
+
     try:
         runtime.prompt(DecodeOptions(job.language, job.task, params.timestamps))
     except ValueError:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 Sample = Mapping[str, Sequence[float]]
 """Times of one repeat by phase; a phase that happens several times in a repeat (a token) has several."""
 
@@ -59,4 +57,6 @@ def repeat(once: Callable[[], Sample], plan: Plan, clock: Callable[[], float] = 
 
 def percentile(values: Sequence[float], rank: float) -> float:
     """The percentile of measured times, linearly interpolated."""
+    import numpy as np
+
     return float(np.percentile(values, rank))
