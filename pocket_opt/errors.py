@@ -52,8 +52,8 @@ def unknown_name(kind: str, found: str, names: Iterable[str], *, where: str) -> 
     )
 
 
-def nearest(found: str, names: Iterable[str]) -> str | None:
-    """The name most like `found`, ignoring case, or None if none is near."""
+def nearest(found: str, names: Iterable[str], *, cutoff: float = 0.55) -> str | None:
+    """The name most like `found`, ignoring case, or None if none is near: `cutoff` is the least likeness, 0 to 1."""
     by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(found.lower(), by_lower, n=1, cutoff=0.55)
+    close = difflib.get_close_matches(found.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[close[0]] if close else None

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pocket_opt.budget import SIZE_LIMITS, check
 from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
@@ -18,7 +19,7 @@ from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
 from pocket_opt.models.sources import Root, resolve
-from pocket_opt.passes import load_pass
+from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.targets import load_target
 
 SAMPLE_CLIPS = "sample:evaluation"
@@ -82,6 +83,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         UserError: the first thing in the inputs that cannot be carried out.
     """
     target = load_target(config.target.name)
+    _check_budgets(config)
     roots, off = _roots(config)
     data, clips_path = _evaluation_data(config)
     drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
@@ -114,6 +116,13 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         len(data.clips) if data else None,
         graph.keys(),
     )
+
+
+def _check_budgets(config: Config) -> None:
+    """Every level's budget limits only what is measured."""
+    limits = {limit for name in MEASUREMENTS for limit in load_pass(name).limits}
+    for level, budget in config.recipe.budget.items():
+        check(budget, {*SIZE_LIMITS, *limits}, where=f"recipe.budget.{level}")
 
 
 def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.bundle.metrics import collect, collect_baseline, judge, sizes
+from pocket_opt.budget import judge
+from pocket_opt.bundle.metrics import collect, collect_baseline, sizes
 from pocket_opt.bundle.provenance import git_state, tool_versions
 from pocket_opt.bundle.publication import MANIFEST
 from pocket_opt.bundle.scrub import scrub, scrub_override

@@ -1,4 +1,4 @@
-"""The metrics of a manifest: what was measured, the sizes of the files, and the verdict on the budget."""
+"""The metrics of a manifest: what was measured, and the sizes of the files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ SOURCE, BASELINE = "source", "baseline."
 MB = 1e6
 _SETTINGS = ("processor", "json")
 """Formats of components that are no model files: tokenizer, preprocessor, generation settings."""
-
-_SIZE_LIMIT = "size_mb"
 
 
 def collect(measurements: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any]) -> Metrics:
@@ -58,20 +56,6 @@ def size_of(artifact: Artifact) -> float:
     return sum((artifact.root / file).stat().st_size for file in _files(_models(artifact))) / MB
 
 
-def judge(budget: Mapping[str, float], metrics: Metrics) -> dict[str, Any]:
-    """Compare metrics with upper limits.
-
-    Returns:
-        `{"verdict", "limits": [{"metric", "limit", "verdict"[, "value"]}]}`. The verdict is `over_budget` if any
-        measured value exceeds its limit, `within` if at least one was measured and none exceeds, else `no_budget`. A
-        limit whose metric was not measured has the verdict `not_measured` and no value.
-    """
-    limits = [_judge_one(name, limit, _find(name, metrics)) for name, limit in budget.items()]
-    verdicts = {limit["verdict"] for limit in limits}
-    overall = next((name for name in ("over_budget", "within") if name in verdicts), "no_budget")
-    return {"verdict": overall, "limits": limits}
-
-
 def _models(artifact: Artifact) -> dict[str, Component]:
     return {name: part for name, part in artifact.components.items() if part.format not in _SETTINGS}
 
@@ -86,22 +70,6 @@ def _merge(results: Iterable[Mapping[str, Any]]) -> Metrics:
         found.setdefault(result["group"], {}).update({name: dict(m) for name, m in result["metrics"].items()})
     order = [*GROUPS, *sorted(set(found) - set(GROUPS))]
     return {group: found[group] for group in order if found.get(group)}
-
-
-def _judge_one(name: str, limit: float, value: float | None) -> dict[str, Any]:
-    if value is None:
-        return {"metric": name, "limit": limit, "verdict": "not_measured"}
-    verdict = "over_budget" if value > limit else "within"
-    return {"metric": name, "limit": limit, "value": value, "verdict": verdict}
-
-
-def _find(name: str, metrics: Metrics) -> float | None:
-    """The value of a metric called `name`, or `group.name`; `size_mb` is the total size."""
-    group, _, short = ("", "", "total_mb") if name == _SIZE_LIMIT else name.rpartition(".")
-    for key, table in metrics.items():
-        if short in table and group in ("", key):
-            return float(table[short]["value"])
-    return None
 
 
 def _metric(value: float, unit: str, n: int, method: str) -> dict[str, Any]:

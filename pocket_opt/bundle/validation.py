@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocket_opt.budget import judge
 from pocket_opt.bundle.manifest import read_manifest
-from pocket_opt.bundle.metrics import judge, size_of
+from pocket_opt.bundle.metrics import size_of
 from pocket_opt.bundle.publication import CARD, MANIFEST, MEASUREMENTS, resolve_inside
 from pocket_opt.bundle.schema import schema_errors
 from pocket_opt.errors import PocketOptError

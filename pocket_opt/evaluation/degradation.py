@@ -31,6 +31,7 @@ class Degradation(Pass[NoParams]):
     kind = "measure"
     tools = ("numpy",)
     inputs = ("quality", "baseline")
+    limits = ("quality.wer_delta", "quality.wer_delta_ci_high", "quality.cer_delta")
 
     def requires(self, inputs: Inputs, params: NoParams) -> None:  # noqa: ARG002
         """Refuse measurements of different clips, references, tasks or decoding."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,11 @@ class Latency(Pass[LatencyParams]):
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")
     exclusive = True
+    limits = (
+        "latency.load_cold_s",
+        "latency.first_run_ms",
+        *(f"latency.{name}_p{rank}" for name, rank in product(("load_s", *_PHASES, "rtf"), RANKS)),
+    )
 
     def run(
         self, inputs: Inputs, params: LatencyParams, workdir: Path, progress: Progress = silent

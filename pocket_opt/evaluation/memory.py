@@ -41,6 +41,7 @@ class Memory(Pass[MemoryParams]):
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")
     exclusive = True
+    limits = ("memory.peak_mb", "memory.peak_mb_*s")
 
     def run(
         self, inputs: Inputs, params: MemoryParams, workdir: Path, progress: Progress = silent

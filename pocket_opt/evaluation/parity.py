@@ -72,6 +72,7 @@ class Parity(Pass[ParityParams]):
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")
     inputs = ("model", "source")
+    limits = ("parity.mel_max_error",)
 
     def run(
         self, inputs: Inputs, params: ParityParams, workdir: Path, progress: Progress = silent

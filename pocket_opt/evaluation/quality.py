@@ -77,6 +77,10 @@ class Quality(Pass[QualityParams]):
     Params = QualityParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers", "tokenizers", "jiwer")
+    limits = (
+        *(f"quality.{name}" for name in ("wer", "wer_ci_high", "cer", "wer_*")),
+        *(f"quality.{name}" for name in ("empty_outputs", "looping_outputs", "hallucinations")),
+    )
 
     def run(
         self, inputs: Inputs, params: QualityParams, workdir: Path, progress: Progress = silent

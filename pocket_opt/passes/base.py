@@ -55,6 +55,8 @@ class Pass(ABC, Generic[P]):
         tools: distributions whose installed versions enter the key.
         inputs: names of the input edges, in order.
         exclusive: it times or weighs, so no other such pass of this machine may run beside it.
+        limits: metrics ("group.name") of which less is better, so that a budget may limit them; `*` stands for what
+            the data or the model names.
     """
 
     version: ClassVar[int]
@@ -63,6 +65,7 @@ class Pass(ABC, Generic[P]):
     tools: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("model",)
     exclusive: ClassVar[bool] = False
+    limits: ClassVar[tuple[str, ...]] = ()
 
     def requires(self, inputs: Inputs, params: P) -> None:
         """Fail before the expensive part: raise PocketOptError naming node, layer or tensor, value and fix."""

@@ -1,4 +1,4 @@
-"""Sizes, the merging of measurements, and the verdict on a budget."""
+"""Sizes, and the merging of measurements."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 from variant_fixtures import SIZES, make, metric, node, result
 
 from pocket_opt.artifact import Component
-from pocket_opt.bundle.metrics import collect, collect_baseline, judge, size_of, sizes
-
-METRICS = {"quality": {"wer_delta": metric(0.5, "points")}, "size": {"total_mb": metric(10.0, "MB")}}
+from pocket_opt.bundle.metrics import collect, collect_baseline, size_of, sizes
 
 
 def test_sizes_count_model_files_only_and_shared_ones_once(tmp_path: Path) -> None:
@@ -41,21 +39,3 @@ def test_measurements_are_merged_by_group_and_the_baseline_kept_apart() -> None:
     assert list(found) == ["quality", "size", "npu"]
     assert set(found["quality"]) == {"wer", "wer_delta"}
     assert collect_baseline(measured) == {"quality": {"wer": metric(2.9, "%")}}
-
-
-@pytest.mark.parametrize(
-    ("budget", "verdict", "verdicts"),
-    [
-        ({}, "no_budget", []),
-        ({"wer_delta": 0.5}, "within", ["within"]),
-        ({"wer_delta": 0.4}, "over_budget", ["over_budget"]),
-        ({"wer_delta": 1, "size_mb": 9}, "over_budget", ["within", "over_budget"]),
-        ({"size.total_mb": 10, "peak_mb": 5}, "within", ["within", "not_measured"]),
-        ({"latency.total_mb": 10}, "no_budget", ["not_measured"]),
-    ],
-)
-def test_the_verdict(budget: dict[str, float], verdict: str, verdicts: list[str]) -> None:
-    found = judge(budget, METRICS)
-    assert found["verdict"] == verdict
-    assert [limit["verdict"] for limit in found["limits"]] == verdicts
-    assert all(("value" in limit) == (limit["verdict"] != "not_measured") for limit in found["limits"])

@@ -1,0 +1,44 @@
+"""What a budget may limit is what the measurements make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocket_opt.artifact import Artifact
+from pocket_opt.evaluation.result import read_result
+from pocket_opt.passes import MEASUREMENTS, load_pass
+from pocket_opt.passes.base import execute
+
+SHORT: dict[str, dict[str, Any]] = {
+    "latency": {"new_tokens": 2, "max_repeats": 1},
+    "memory": {"seconds": (1.0,), "new_tokens": 1},
+    "parity": {"clips": 1, "max_new_tokens": 2},
+    "quality": {"max_new_tokens": 2},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in MEASUREMENTS if load_pass(name).limits])
+def test_every_limit_is_measured(
+    name: str, source: Artifact, exported: Artifact, data: Path, tmp_path: Path
+) -> None:
+    inputs = {"model": replace(exported, metadata={**exported.metadata, "weights": "pretrained"})}
+    if name == "degradation":
+        said = _measured("quality", inputs, data, tmp_path / "quality")
+        inputs = {"quality": said, "baseline": said}
+    elif name == "parity":
+        inputs["source"] = source
+    table = read_result(_measured(name, inputs, data, tmp_path / "result"))
+    limits = [limit.split(".") for limit in load_pass(name).limits if "*" not in limit]
+    assert {group for group, _ in limits} == {table["group"]}
+    assert {metric for _, metric in limits} <= set(table["metrics"])
+
+
+def _measured(name: str, inputs: dict[str, Artifact], data: Path, workdir: Path) -> Artifact:
+    step = load_pass(name)
+    workdir.mkdir()
+    own = {"data_path": str(data)} if name in ("quality", "parity") else {}
+    return execute(step, inputs, step.Params(**own, **SHORT.get(name, {})), workdir).artifact
