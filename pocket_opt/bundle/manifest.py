@@ -22,6 +22,7 @@ from pocket_opt.bundle.scrub import scrub, scrub_override
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.hosts import host
 from pocket_opt.results import NodeRecord, VariantRecord
+from pocket_opt.shipped import is_shipped
 
 SCHEMA_VERSION = 1
 UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -30,7 +31,6 @@ UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 RANDOM_WEIGHTS = "random weights: for speed, size and parity only, no WER"
 SYNTHETIC_SAMPLE = "shipped sample model: synthetic speech and a toy vocabulary"
 SYNTHETIC_DATA = "quality measured on synthetic speech"
-SAMPLE_SCHEME = "sample:"
 
 
 def build_manifest(
@@ -86,11 +86,11 @@ def labels(variant: VariantRecord) -> list[str]:
         return [RANDOM_WEIGHTS]
     recipe = variant.config.get("recipe", {})
     own = variant.config.get("data", {}).get("evaluation", {}).get("path")
-    is_sample = str(recipe.get("model", {}).get("path") or "").startswith(SAMPLE_SCHEME)
+    is_sample = is_shipped(str(recipe.get("model", {}).get("path") or ""))
     clips = str(own or recipe.get("data", {}).get("evaluation") or "")
     return [
         *([SYNTHETIC_SAMPLE] if is_sample else []),
-        *([SYNTHETIC_DATA] if clips.startswith(SAMPLE_SCHEME) else []),
+        *([SYNTHETIC_DATA] if is_shipped(clips) else []),
     ]
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocket_opt import shipped
 from pocket_opt.data import audio
 from pocket_opt.data.transcripts import Row, find_list, read_rows
-from pocket_opt.errors import UserError, unknown_name
+from pocket_opt.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SAMPLES = Path(__file__).parents[1] / "sample"
-SAMPLE_PREFIX = "sample:"
+LISTS = "transcripts.*"
 DIGEST_TAG = "pocket_opt.dataset.v1"
 
 
@@ -76,7 +76,7 @@ class Dataset:
             UserError: with file and line: no such place, no or an empty list, wrong columns, a file that is missing,
                 listed twice, not audio, or not the one whose SHA-256 is given.
         """
-        path = find_list(resolve(source, where=where), where=where)
+        path = find_list(shipped.locate(str(source), holding=LISTS, where=where), where=where)
         rows = read_rows(path)
         _check_files(path, rows)
         return Dataset(path, tuple(_clip(path, row) for row in rows))
@@ -111,17 +111,6 @@ class Dataset:
         """The clips in `language` (None: any) whose reference for `task` is known."""
         kept = (clip for clip in self.clips if language is None or clip.language == language)
         return replace(self, clips=tuple(clip for clip in kept if clip.reference(task) is not None))
-
-
-def resolve(source: str | Path, *, where: str = "data set") -> Path:
-    """The path that `source` stands for: "sample:NAME" is a data set shipped with the package."""
-    if not str(source).startswith(SAMPLE_PREFIX):
-        return Path(source).expanduser()
-    name = str(source).removeprefix(SAMPLE_PREFIX)
-    shipped = {list_file.parent.name for list_file in SAMPLES.glob("*/transcripts.*")}
-    if name not in shipped:
-        raise unknown_name("sample data set", name, shipped, where=where)
-    return SAMPLES / name
 
 
 def _audio_path(listed: Path, row: Row) -> Path:

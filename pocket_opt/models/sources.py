@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pocket_opt import shipped
 from pocket_opt.config.schema import ModelSource
-from pocket_opt.errors import UserError, unknown_name
+from pocket_opt.errors import UserError
 from pocket_opt.home import home, read_json, write_atomically
 from pocket_opt.identity import digest, file_digest, tree_digest
 from pocket_opt.models import hub
 
-SAMPLE = Path(__file__).resolve().parent.parent / "sample"
-SAMPLE_SCHEME = "sample:"
+CONFIG = "config.json"
 WEIGHTS = (".safetensors", ".bin")
 SUFFIXES = (".json", ".txt", *WEIGHTS)
 
@@ -49,7 +49,8 @@ def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
     if source.weights == "random":
         return _random(source, seed=seed, where=where)
     if source.path is not None:
-        return _local(local_path(source.path, where=f"{where}.path"), family, where=f"{where}.path")
+        path = shipped.locate(source.path, holding=CONFIG, where=f"{where}.path").absolute()
+        return _local(path, family, where=f"{where}.path")
     if source.hub is None:
         raise UserError(
             "no model is named",
@@ -68,17 +69,6 @@ def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
         root.neutral,
         {"hub": source.hub, "revision": found.commit, **root.identity},
     )
-
-
-def local_path(text: str, *, where: str) -> Path:
-    """A directory on this machine; `sample:NAME` is a part of the shipped sample."""
-    if text.startswith(SAMPLE_SCHEME):
-        name = text.removeprefix(SAMPLE_SCHEME)
-        names = [path.name for path in SAMPLE.iterdir() if path.is_dir()]
-        if name not in names:
-            raise unknown_name("shipped sample", name, names, where=where)
-        return SAMPLE / name
-    return Path(text).expanduser().absolute()
 
 
 def _random(source: ModelSource, *, seed: int, where: str) -> Root:
@@ -115,7 +105,7 @@ def _local(path: Path, family: str, *, where: str) -> Root:
 
 
 def _check_architecture(path: Path, family: str, *, where: str) -> None:
-    config = path / "config.json"
+    config = path / CONFIG
     try:
         table = json.loads(config.read_text())
         found = table.get("model_type", "unknown")

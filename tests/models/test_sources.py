@@ -14,7 +14,7 @@ from pocket_opt.config.schema import ModelSource
 from pocket_opt.errors import UserError
 from pocket_opt.home import home
 from pocket_opt.models import sources
-from pocket_opt.models.sources import Root, local_path, resolve
+from pocket_opt.models.sources import Root, resolve
 
 
 def found(source: ModelSource, seed: int = 0) -> Root:
@@ -45,24 +45,6 @@ def test_every_file_of_the_model_counts_and_nothing_else(tmp_path: Path) -> None
         now = found(ModelSource(path=str(model))).params
         assert now != before
         before = now
-
-
-def test_a_relative_path_and_a_tilde_are_meant_as_usual(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert local_path("model", where="x") == tmp_path / "model"
-    assert local_path("~/model", where="x") == tmp_path / "model"
-
-
-def test_the_shipped_sample_is_meant_by_its_name() -> None:
-    assert local_path("sample:teacher", where="x") == sources.SAMPLE / "teacher"
-    with pytest.raises(
-        UserError, match="there is no shipped sample 'techer', did you mean 'teacher'"
-    ) as caught:
-        local_path("sample:techer", where="recipe.model.path")
-    assert caught.value.where == "recipe.model.path"
 
 
 def test_path_wins_over_hub(tmp_path: Path) -> None:
