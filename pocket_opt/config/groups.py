@@ -82,6 +82,12 @@ def register(recipe_files: Iterable[Path] = ()) -> None:
         )
 
 
+def sets_values(experiment: str) -> bool:
+    """Whether an experiment changes what is made, besides saying which values to sweep."""
+    file = choices("experiment").get(experiment)
+    return file is not None and bool(read_yaml(file).keys() - {"hydra"})
+
+
 def check_choice(group: str, name: str, *, where: str) -> None:
     """UserError with the nearest name if `group` has no choice `name`."""
     if name not in choices(group):

@@ -17,7 +17,7 @@ from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError, unknown_name
 
 ORIGIN = "command line"
-NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "hydra", "experiment")
+NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "hydra")
 """Keys that change where results go or how a run is supervised, not what is made."""
 
 _OPENING = ("[", "{", "(", "'", '"')
@@ -66,7 +66,8 @@ def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
     kept = {}
     for line in lines:
         key, sign, value = _split(line)
-        if key not in ("recipe", "target", "level") and _root(key) not in NEUTRAL_KEYS:
+        named_otherwise = key in ("recipe", "target", "level") or _root(key) in NEUTRAL_KEYS
+        if not named_otherwise and (key != "experiment" or groups.sets_values(value)):
             kept[key] = _canonical(key, sign, value)
     return tuple(sorted(kept.values()))
 

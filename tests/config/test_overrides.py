@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pocket_opt.config import groups
 from pocket_opt.config.overrides import check, origin, row_overrides
 from pocket_opt.errors import UserError
 
@@ -202,3 +203,14 @@ def test_the_origin_of_a_key_is_the_last_override_that_sets_it() -> None:
     assert origin("timeout_s", given) == "command line: ~timeout_s"
     assert origin("level.rank", given) is None
     assert origin("seedling", given) is None
+
+
+def test_an_experiment_names_the_row_if_it_sets_more_than_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "german.yaml"
+    monkeypatch.setattr(groups, "choices", lambda group: {"german": file})
+    file.write_text("hydra: {mode: MULTIRUN}\n")
+    assert row_overrides(["experiment=german"]) == ()
+    file.write_text("decoding: {language: de}\nhydra: {mode: MULTIRUN}\n")
+    assert row_overrides(["experiment=german", "level=HIGH"]) == ("experiment=german",)
