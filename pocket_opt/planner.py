@@ -13,7 +13,8 @@ from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
-from pocket_opt.errors import UserError
+from pocket_opt.errors import UserError, unknown_name
+from pocket_opt.evaluation.quality import DETECT
 from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
@@ -85,6 +86,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     target = load_target(config.target.name)
     _check_budgets(config)
     roots, off = _roots(config)
+    _check_language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
     drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
     last = SOURCE
@@ -136,6 +138,14 @@ def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:
         return roots, {STUDENT: "random weights have nothing to distil"}
     roots[STUDENT] = resolve(recipe.student, recipe.family, seed=config.seed, where="recipe.student")
     return roots, {}
+
+
+def _check_language(wanted: str | None, source: Root) -> None:
+    code = (wanted or DETECT).lower().strip("<|>")
+    if code not in (DETECT, *source.languages):
+        raise unknown_name(
+            "language of this model", code, [DETECT, *source.languages], where="decoding.language"
+        )
 
 
 def _root_draft(name: str, root: Root, why: str) -> Draft:

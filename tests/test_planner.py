@@ -348,6 +348,7 @@ def test_a_downloaded_model_is_planned_by_its_content(tmp_path: Path) -> None:
         ("data.evaluation.path=/no/where", "/no/where does not exist", "data.evaluation.path"),
         ("data.calibration.path=/no/where", "/no/where does not exist", "data.calibration.path"),
         ("recipe.model.path=null", "no model is named", "recipe.model"),
+        ("decoding.language=dee", "no language of this model 'dee', did you mean 'de'?", "decoding.language"),
         ("recipe.budget.BASIC.wer_dleta=1", "did you mean 'wer_delta'?", "recipe.budget.BASIC.wer_dleta"),
         (
             "recipe.model.weights=random",

@@ -105,7 +105,9 @@ class Decoding:
     """How tokens are chosen."""
 
     name: Literal["greedy"]  # the search
-    language: str | None = None  # language of the speech; null takes each clip's own
+    language: str | None = (
+        None  # language of the speech, e.g. de; null takes each clip's own, auto detects it
+    )
     task: Literal["transcribe", "translate"] = "transcribe"  # translate gives English text
     timestamps: bool = False  # predict segment times
     batch_size: int = field(default=8, metadata=POSITIVE)  # clips decoded together when measuring quality

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pocket_opt.errors import UserError
 from pocket_opt.home import home, read_json, write_atomically
 from pocket_opt.identity import digest, file_digest, tree_digest
 from pocket_opt.models import hub
+from pocket_opt.models.whisper.vocabulary import LANGUAGES, told_languages
 
 CONFIG = "config.json"
 WEIGHTS = (".safetensors", ".bin")
@@ -28,6 +29,7 @@ class Root:
     Attributes:
         download: the hub id and revision that must be fetched before the root's digest is known, or None.
         identity: the resolved hub revision or content digest, for the manifest.
+        languages: codes of the languages that the model can be told.
     """
 
     pass_name: str
@@ -35,6 +37,7 @@ class Root:
     neutral: Mapping[str, Any]
     identity: Mapping[str, str]
     download: tuple[str, str] | None = None
+    languages: tuple[str, ...] = LANGUAGES
 
 
 def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
@@ -63,12 +66,7 @@ def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
         identity = {"hub": source.hub, "revision": source.revision}
         return Root("load_source", {"digest": ""}, {"path": ""}, identity, (source.hub, source.revision))
     root = _local(found.path, family, where=f"{where}.hub")
-    return Root(
-        root.pass_name,
-        root.params,
-        root.neutral,
-        {"hub": source.hub, "revision": found.commit, **root.identity},
-    )
+    return replace(root, identity={"hub": source.hub, "revision": found.commit, **root.identity})
 
 
 def _random(source: ModelSource, *, seed: int, where: str) -> Root:
@@ -101,7 +99,9 @@ def _local(path: Path, family: str, *, where: str) -> Root:
             fix="download the model again, or correct the path",
         )
     content = tree_digest(path, files, _file_digests(files))
-    return Root("load_source", {"digest": content}, {"path": str(path)}, {"sha256": content})
+    identity = {"sha256": content}
+    languages = told_languages(path)
+    return Root("load_source", {"digest": content}, {"path": str(path)}, identity, languages=languages)
 
 
 def _check_architecture(path: Path, family: str, *, where: str) -> None:

@@ -36,6 +36,17 @@ LANGUAGES = tuple(_LANGUAGE_CODES.split())
 """Language codes in token order; models before large-v3 lack the last one."""
 
 
+def told_languages(directory: Path) -> tuple[str, ...]:
+    """Codes of the languages that the checkpoint in `directory` can be told; all, if its generation settings do not say."""
+    try:
+        table = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
+        if not table.get("is_multilingual", True):
+            return ("en",)
+        return tuple(token.strip("<|>") for token in table.get("lang_to_id", ())) or LANGUAGES
+    except (OSError, ValueError, AttributeError):
+        return LANGUAGES
+
+
 def special_tokens(languages: tuple[str, ...]) -> tuple[str, ...]:
     """The special tokens from `<|endoftext|>` to `<|notimestamps|>`, in id order."""
     tags = (f"<|{name}|>" for name in (*languages, *TASKS))

@@ -15,6 +15,7 @@ from pocket_opt.models.whisper.vocabulary import (
     Vocabulary,
     byte_characters,
     read_vocabulary,
+    told_languages,
 )
 
 
@@ -71,3 +72,21 @@ def test_a_tokenizer_without_whispers_tokens_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(table))
     with pytest.raises(UserError, match=r"no <\|startofprev\|> in its place"):
         read_vocabulary(path, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ('{"is_multilingual": true, "lang_to_id": {"<|en|>": 1, "<|de|>": 2}}', ("en", "de")),
+        ('{"is_multilingual": false}', ("en",)),
+        ("{}", LANGUAGES),
+        ("not JSON", LANGUAGES),
+        (None, LANGUAGES),
+    ],
+)
+def test_the_languages_that_a_checkpoint_can_be_told(
+    settings: str | None, wanted: tuple[str, ...], tmp_path: Path
+) -> None:
+    if settings is not None:
+        (tmp_path / "generation_config.json").write_text(settings)
+    assert told_languages(tmp_path) == wanted
