@@ -37,7 +37,7 @@ LANGUAGES = tuple(_LANGUAGE_CODES.split())
 
 
 def told_languages(directory: Path) -> tuple[str, ...]:
-    """Codes of the languages that the checkpoint in `directory` can be told; all, if its generation settings do not say."""
+    """Codes of the languages that the checkpoint in `directory` can be told; all of them if it does not say."""
     try:
         table = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
         if not table.get("is_multilingual", True):
