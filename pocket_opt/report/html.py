@@ -46,7 +46,7 @@ def page(manifests: Iterable[Mapping[str, Any]], failures: Sequence[FailureRecor
     rows = make_rows(manifests)
     data = {
         "columns": [
-            {key: value for key, value in asdict(column).items() if key != "sources"}
+            {key: value for key, value in asdict(column).items() if key != "source"}
             for column in COLUMNS
             if any(column.key in row.values for row in rows)
         ],

@@ -16,7 +16,7 @@ class Column:
     Attributes:
         key: name in CSV and page.
         title, name, unit: as people read them: heading of a column, name of an axis, unit of both.
-        sources: `(group, metric)` in order of preference.
+        source: `(group, metric)` in the manifest.
         digits: decimals shown.
         axis: whether it can be an axis of the Pareto plot (smaller is better).
     """
@@ -25,23 +25,23 @@ class Column:
     title: str
     name: str
     unit: str
-    sources: tuple[tuple[str, str], ...]
+    source: tuple[str, str]
     digits: int
     axis: bool = True
 
 
 COLUMNS = (
-    Column("size_mb", "size", "Size", "MB", (("size", "total_mb"),), 2),
-    Column("size_percent", "of NONE", "Size against NONE", "%", (), 1),
-    Column("wer", "WER", "Word error rate", "%", (("quality", "wer"),), 2),
-    Column("wer_delta", "change", "Change of WER against NONE", "points", (("quality", "wer_delta"),), 2),
-    Column("total_ms", "latency", "Latency of one window", "ms", (("latency", "total_ms_p50"),), 1),
-    Column("rtf", "RTF", "Real-time factor", "", (("latency", "rtf_p50"),), 4),
-    Column("per_token_ms", "token", "Time for one token", "ms", (("latency", "per_token_ms_p50"),), 2),
-    Column("load_s", "load", "Time to load", "s", (("latency", "load_s_p50"),), 2),
-    Column("peak_mb", "memory", "Peak memory", "MB", (("memory", "peak_mb"),), 0),
+    Column("size_mb", "size", "Size", "MB", ("size", "total_mb"), 2),
+    Column("size_percent", "of NONE", "Size against NONE", "%", ("size", "ratio_to_source"), 1),
+    Column("wer", "WER", "Word error rate", "%", ("quality", "wer"), 2),
+    Column("wer_delta", "change", "Change of WER against NONE", "points", ("quality", "wer_delta"), 2),
+    Column("total_ms", "latency", "Latency of one window", "ms", ("latency", "total_ms_p50"), 1),
+    Column("rtf", "RTF", "Real-time factor", "", ("latency", "rtf_p50"), 4),
+    Column("per_token_ms", "token", "Time for one token", "ms", ("latency", "per_token_ms_p50"), 2),
+    Column("load_s", "load", "Time to load", "s", ("latency", "load_s_p50"), 2),
+    Column("peak_mb", "memory", "Peak memory", "MB", ("memory", "peak_mb"), 0),
 )
-"""What is compared, in the order it is shown. `size_percent` is against level NONE of the same recipe."""
+"""What is compared, in the order it is shown. `size_percent` is against the source model, which level NONE is."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,10 @@ class Row:
 
 def make_rows(manifests: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The rows of manifests, sorted by recipe, target and level."""
-    tables = list(manifests)
-    references = {
-        table["recipe"]: size
-        for table in reversed(tables)
-        if table["level_rank"] == 0 and (size := metric_value(table, "size", "total_mb"))
-    }
-    return sorted(
-        (_row(table, references.get(table["recipe"])) for table in tables), key=lambda row: row.order
-    )
+    return sorted(map(_row, manifests), key=lambda row: row.order)
 
 
-def _row(manifest: Mapping[str, Any], reference_mb: float | None) -> Row:
+def _row(manifest: Mapping[str, Any]) -> Row:
     return Row(
         recipe=manifest["recipe"],
         target=manifest["target"],
@@ -90,25 +82,11 @@ def _row(manifest: Mapping[str, Any], reference_mb: float | None) -> Row:
         verified=manifest["verified"]["how"],
         scope=manifest["verified"]["scope"],
         labels=tuple(manifest["labels"]),
-        values=_values(manifest, reference_mb),
+        values=_values(manifest),
         manifest=manifest,
     )
 
 
-def _values(manifest: Mapping[str, Any], reference_mb: float | None) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for column in COLUMNS:
-        found = (metric_value(manifest, group, name) for group, name in column.sources)
-        value = next((number for number in found if number is not None), None)
-        if column.key == "size_percent":
-            value = _percent(manifest, values.get("size_mb"), reference_mb)
-        if value is not None:
-            values[column.key] = value
-    return values
-
-
-def _percent(manifest: Mapping[str, Any], size_mb: float | None, reference_mb: float | None) -> float | None:
-    """Against the row of level NONE if there is one, else against the source model as the manifest has it."""
-    if size_mb is not None and reference_mb:
-        return 100 * size_mb / reference_mb
-    return metric_value(manifest, "size", "ratio_to_source")
+def _values(manifest: Mapping[str, Any]) -> dict[str, float]:
+    found = {column.key: metric_value(manifest, *column.source) for column in COLUMNS}
+    return {key: value for key, value in found.items() if value is not None}

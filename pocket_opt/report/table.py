@@ -57,6 +57,7 @@ def render_table(manifests: Iterable[Mapping[str, Any]], failures: Sequence[Fail
 def comparison(rows: Sequence[Row]) -> Table:
     """The table itself; columns without any value and names that are all the same are left out."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     names = [name for name in NAMES if name == "level" or len({getattr(row, name) for row in rows}) > 1]
@@ -65,7 +66,7 @@ def comparison(rows: Sequence[Row]) -> Table:
     ]
     has_overrides = any(row.overrides for row in rows)
     heading = " · ".join(str(getattr(rows[0], name)) for name in NAMES if name not in names)
-    table = Table(title=heading or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(heading) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(name, no_wrap=True)
     if has_overrides:
@@ -76,10 +77,10 @@ def comparison(rows: Sequence[Row]) -> Table:
         table.add_column(title, no_wrap=True)
     for row in rows:
         numbers = [number(row.values.get(column.key), column.digits, column.key) for column in columns]
-        cells = [str(getattr(row, name)) for name in names] + (
-            [" ".join(row.overrides)] if has_overrides else []
-        )
-        table.add_row(*cells, *numbers, row.verified, VERDICTS[row.verdict])
+        cells = [str(getattr(row, name)) for name in names]
+        if has_overrides:
+            cells.append(" ".join(row.overrides))
+        table.add_row(*map(escape, cells), *numbers, row.verified, VERDICTS[row.verdict])
     return table
 
 

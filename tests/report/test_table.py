@@ -39,9 +39,12 @@ def test_rows_are_sorted_and_compared_with_none(manifests: list[dict[str, Any]])
     assert "wer_delta" not in rows[0].values
 
 
-def test_without_a_row_of_none_the_source_in_the_manifest_counts(tmp_path: Path) -> None:
-    [row] = make_rows([manifest(tmp_path, "HIGH")])
-    assert row.values["size_percent"] == pytest.approx(28, abs=0.1)
+def test_a_size_is_compared_with_its_own_source_whatever_other_rows_there_are(tmp_path: Path) -> None:
+    high = manifest(tmp_path / "high", "HIGH")
+    other = manifest(tmp_path / "none", "NONE", overrides=("recipe.model.path=<path>",))
+    other["metrics"]["size"]["total_mb"]["value"] = 4.0
+    for tables in ([high], [high, other]):
+        assert make_rows(tables)[-1].values["size_percent"] == pytest.approx(28, abs=0.1)
 
 
 def test_none_comes_first_whatever_its_target_is_called(tmp_path: Path) -> None:
@@ -80,6 +83,12 @@ def test_names_that_differ_get_a_column(tmp_path: Path) -> None:
     assert {"recipe", "target", "set"} <= set(text.split())
     assert "nodes.quantize.params.bits=[4]" in text
     assert "random weights: for speed, size and parity only, no WER: whisper_tiny" in text
+
+
+def test_what_a_user_set_is_shown_as_it_is(tmp_path: Path) -> None:
+    overrides = ("nodes.weights.params.components=[encoder]", "decoding.language=[/x]")
+    text = printed([manifest(tmp_path, recipe="my[bold]recipe", overrides=overrides)], width=180)
+    assert all(line in text for line in (*overrides, "my[bold]recipe"))
 
 
 def test_only_failures_are_shown_too() -> None:
