@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
-from pocket_opt.models.sources import Root, resolve
+from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.targets import load_target
 
@@ -107,6 +107,8 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off
     ]
+    for node in nodes:
+        _check_components(node, GRAPHS[config.recipe.family])
     graph = PassGraph(nodes)
     return Plan(
         config,
@@ -242,13 +244,25 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
     if step.kind == "measure":
         params = {key: value for key, value in context.items() if key in declared}
         params |= edit.params
+    for entry in fields(step.Params):
+        if entry.name in edit.params and entry.metadata.get("instead"):
+            key = entry.metadata["instead"]
+            raise UserError(
+                f"'{entry.name}' is worked out when planning", where=f"{where}.params", fix=f"set {key}"
+            )
     if set(draft.inputs) != set(step.inputs):
         raise UserError(
             f"the pass '{draft.pass_name}' takes the inputs {', '.join(step.inputs) or '(none)'}",
             where=f"{where}.inputs",
             fix="name each of them",
         )
-    checked = asdict(parse(step.Params, params, where=f"{where}: params"))
+    parsed = parse(step.Params, params, where=f"{where}: params")
+    try:
+        step.check(parsed)
+    except UserError as error:
+        error.where = f"{where}: {error.where}"
+        raise
+    checked = asdict(parsed)
     neutral = {entry.name for entry in fields(step.Params) if entry.metadata.get("neutral")}
     return Node(
         name=draft.name,
@@ -262,6 +276,12 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
         host=host_id() if step.kind == "measure" else None,
         why=draft.why,
     )
+
+
+def _check_components(node: Node, known: Collection[str]) -> None:
+    for name in node.params.get("components", ()):
+        if name not in known:
+            raise unknown_name("component", name, known, where=f"nodes.{node.name}: params.components")
 
 
 @cache

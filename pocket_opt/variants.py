@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from pocket_opt.bundle.layout import Bundle, write_bundle
 from pocket_opt.bundle.publication import bundle_directory
 from pocket_opt.engine import Observer, Run, run_graph
+from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
 from pocket_opt.home import home, write_atomically
 from pocket_opt.models import hub
@@ -54,12 +56,16 @@ def with_downloads(plan: Plan) -> Plan:
         return plan
     for hub_id, revision in plan.downloads:
         hub.fetch(hub_id, revision)
-    return plan_variant(plan.config, plan.overrides)
+    known = plan_variant(plan.config, plan.overrides)
+    if known.downloads:
+        raise PocketOptError("a downloaded model vanished", where=known.downloads[0][0], fix="run it again")
+    return known
 
 
 def remember(plan: Plan) -> None:
-    """Keep what the keys were made of, for `explain`."""
-    write_atomically(memory_of(plan), json.dumps(materials(plan)))
+    """Keep what the keys were made of, for `explain`; a disk that refuses costs no more than that."""
+    with suppress(OSError):
+        write_atomically(memory_of(plan), json.dumps(materials(plan)))
 
 
 def materials(plan: Plan) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
         ),
         (
             "nodes.weights.params.bits=four",
-            "'four' (str) stands where",
+            "there is no value 'four'",
             "nodes.weights: params.bits",
         ),
         (
@@ -289,6 +289,27 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
         ("nodes.fuse.pass=quality", "the pass 'quality' measures", "nodes.fuse.pass"),
         ("nodes.fuse=null", "nothing stands where a table of keys is expected", "nodes.fuse"),
         ("~nodes.source", "'source' is where the graph begins", "nodes.source"),
+        ("nodes.weights.params.bits=5", "one of 4, 8", "nodes.weights: params.bits"),
+        ("nodes.weights.params.block_size=24", "one of 16, 32", "nodes.weights: params.block_size"),
+        ("nodes.weights.params.algorithm=awq", "there is no value 'awq'", "nodes.weights: params.algorithm"),
+        ("nodes.weights.params.overrides=[['*',2]]", "one of 4, 8", "nodes.weights: params.overrides"),
+        (
+            "nodes.weights.params.components=[decodr]",
+            "did you mean 'decoder'?",
+            "nodes.weights: params.components",
+        ),
+        ("nodes.fuse.params.rules=[atention]", "did you mean 'attention'?", "nodes.fuse: params.rules"),
+        ("nodes.fp16.params.compute=half", "there is no value 'half'", "nodes.fp16: params.compute"),
+        ("nodes.embedding.params.bits=2", "one of 4, 8", "nodes.embedding: params.bits"),
+        ("nodes.latency.params.max_repeats=0", "a number from 1 on", "nodes.latency: params.max_repeats"),
+        ("nodes.quality.params.batch_size=0", "a number from 1 on", "nodes.quality: params.batch_size"),
+        ("nodes.source.params.path=/m", "'path' is worked out when planning", "nodes.source.params"),
+        (
+            "nodes.quality.params.data_path=/d",
+            "'data_path' is worked out when planning",
+            "nodes.quality.params",
+        ),
+        ("nodes.parity.params.data_digest=0", "'data_digest' is worked out", "nodes.parity.params"),
     ],
 )
 def test_a_mistake_in_an_edit_is_told(inputs: list[str], line: str, what: str, where: str) -> None:

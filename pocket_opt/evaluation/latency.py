@@ -18,7 +18,7 @@ from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.forced import ForcedClip, forced_clip, run_forced
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.timing import Plan, Sample, Timed, percentile, repeat
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class LatencyParams:
         threads: of the runtime; 0 is its default.
     """
 
-    new_tokens: int = 32
+    new_tokens: int = positive(32)
     warmup: int = 3
-    min_repeats: int = 3
-    max_repeats: int = 40
+    min_repeats: int = positive(3)
+    max_repeats: int = positive(40)
     max_seconds: float = 8.0
     threads: int = 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.result import Metric, write_result
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 MEGABYTE = 1e6
@@ -29,7 +29,7 @@ class MemoryParams:
     """
 
     seconds: tuple[float, ...] = ()
-    new_tokens: int = 32
+    new_tokens: int = positive(32)
     threads: int = 0
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_opt.data.dataset import Dataset
 from pocket_opt.evaluation import fidelity
+from pocket_opt.evaluation.clips import open_planned
 from pocket_opt.evaluation.result import Metric, write_result
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned, positive
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class ParityParams:
         threads: of the runtimes; 0 is their default.
     """
 
-    data_path: str = neutral("")
-    data_digest: str = ""
-    clips: int = 8
+    data_path: str = neutral("", instead="data.evaluation.path")
+    data_digest: str = planned("", instead="data.evaluation.path")
+    clips: int = positive(8)
     max_new_tokens: int | None = None
     threads: int = neutral(0)
 
@@ -81,7 +81,7 @@ class Parity(Pass[ParityParams]):
         from pocket_opt.runtimes import open_runtime
 
         source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
-        clips = Dataset.open(params.data_path).limit(params.clips)
+        clips = open_planned(params.data_path, params.data_digest).limit(params.clips)
         found = {name: fidelity.Comparison() for name in ("mel", "encoder", "logits", "batch")}
         heard = []
         for done, clip in enumerate(clips, start=1):

@@ -19,7 +19,7 @@ from pocket_opt.evaluation.forced import ForcedClip, forced_clip
 from pocket_opt.evaluation.grouping import PHASES, NodeTime, accumulate, shares, totals
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.timing import Plan
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 SLOWEST = 10
@@ -37,8 +37,8 @@ class ProfileParams:
         threads: of the runtime; 0 is its default.
     """
 
-    new_tokens: int = 32
-    repeats: int = 5
+    new_tokens: int = positive(32)
+    repeats: int = positive(5)
     max_seconds: float = 8.0
     threads: int = 0
 

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.data.dataset import Clip, Dataset
+from pocket_opt.data.dataset import Clip
 from pocket_opt.errors import PocketOptError
 from pocket_opt.evaluation import hypotheses
+from pocket_opt.evaluation.clips import open_planned
 from pocket_opt.evaluation.error_rates import distinct_tokens, failure_counts, quality_metrics
 from pocket_opt.evaluation.hypotheses import TRANSCRIBE, TRANSLATE, Hypothesis, write_hypotheses
 from pocket_opt.evaluation.looping import is_looping
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.scoring import ENGLISH, character_counts, load_normalizer, word_counts
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned, positive
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class QualityParams:
         threads: of the runtime; 0 is its default.
     """
 
-    data_path: str = neutral("")
-    data_digest: str = ""
+    data_path: str = neutral("", instead="data.evaluation.path")
+    data_digest: str = planned("", instead="data.evaluation.path")
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     timestamps: bool = False
-    batch_size: int = 8
+    batch_size: int = positive(8)
     max_new_tokens: int | None = None
     limit: int | None = None
     threads: int = neutral(0)
@@ -89,7 +90,7 @@ class Quality(Pass[QualityParams]):
         from pocket_opt.runtimes import open_runtime
 
         model = inputs["model"]
-        clips = Dataset.open(params.data_path).limit(params.limit)
+        clips = open_planned(params.data_path, params.data_digest).limit(params.limit)
         runtime = open_runtime(model, threads=params.threads)
         jobs, left_out = select_jobs(runtime, clips, params)
         transcripts = decode(runtime, jobs, params, progress)

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocket_opt.disk import refusal_of
+from filelock import FileLock
+
+from pocket_opt.disk import refusal_of, storage_error
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import home, read_json, write_atomically
 
@@ -41,11 +43,20 @@ def cached(hub_id: str, revision: str) -> Snapshot | None:
 
 
 def fetch(hub_id: str, revision: str) -> Snapshot:
-    """Download a model's weights (safetensors), configuration and tokenizer into the home.
+    """Download a model's weights (safetensors), configuration and tokenizer into the home, unless they are there.
 
     Raises:
         PocketOptError: the hub cannot be had; the message says in which way.
     """
+    try:
+        _memory().parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_memory().with_suffix(".lock")):
+            return cached(hub_id, revision) or _download(hub_id, revision)
+    except OSError as error:
+        raise storage_error(error, home()) from error
+
+
+def _download(hub_id: str, revision: str) -> Snapshot:
     from huggingface_hub import HfApi, snapshot_download
 
     try:

@@ -18,6 +18,9 @@ from pocket_opt.models import hub
 from pocket_opt.models.whisper.vocabulary import LANGUAGES, told_languages
 
 CONFIG = "config.json"
+GRAPHS = {"whisper": ("mel", "encoder", "decoder")}
+"""Family -> the components that its export makes, which passes may be told to change."""
+
 WEIGHTS = (".safetensors", ".bin")
 SUFFIXES = (".json", ".txt", *WEIGHTS)
 
@@ -90,15 +93,14 @@ def _local(path: Path, family: str, *, where: str) -> Root:
             fix="correct it",
         )
     _check_architecture(path, family, where=where)
-    files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and entry.suffix in SUFFIXES]
-    if not any(entry.suffix in WEIGHTS for entry in files):
+    if not any(entry.suffix in WEIGHTS for entry in _files(path)):
         raise UserError(
             f"{path} holds no weights",
             where=where,
             allowed="model.safetensors, or pytorch_model.bin",
             fix="download the model again, or correct the path",
         )
-    content = tree_digest(path, files, _file_digests(files))
+    content = content_digest(path)
     identity = {"sha256": content}
     languages = told_languages(path)
     return Root("load_source", {"digest": content}, {"path": str(path)}, identity, languages=languages)
@@ -127,6 +129,16 @@ def _check_architecture(path: Path, family: str, *, where: str) -> None:
             allowed=family,
             fix=f"choose a {family} model, or another recipe",
         )
+
+
+def content_digest(directory: Path) -> str:
+    """What identifies the model in `directory`: names and content of its files, not where they lie."""
+    files = _files(directory)
+    return tree_digest(directory, files, _file_digests(files))
+
+
+def _files(directory: Path) -> list[Path]:
+    return [entry for entry in sorted(directory.iterdir()) if entry.is_file() and entry.suffix in SUFFIXES]
 
 
 def _file_digests(files: list[Path]) -> dict[str, str]:

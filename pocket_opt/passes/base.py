@@ -21,12 +21,25 @@ Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, unit)` from loops that take long, e.g. (12, 220, "clips")."""
 
 
-def neutral(default: Any) -> Any:
+def neutral(default: Any, *, instead: str = "") -> Any:
     """A parameter that cannot change the result (threads, a path whose content is digested beside it).
 
     It stays out of the key.
+
+    Args:
+        instead: see `planned`.
     """
-    return field(default=default, metadata={"neutral": True})
+    return field(default=default, metadata={"neutral": True, "instead": instead})
+
+
+def planned(default: Any, *, instead: str) -> Any:
+    """A parameter that the planner works out, so that users set the key `instead` and never the parameter itself."""
+    return field(default=default, metadata={"instead": instead})
+
+
+def positive(default: Any) -> Any:
+    """A number from 1 on."""
+    return field(default=default, metadata={"at_least": 1})
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,9 @@ class Pass(ABC, Generic[P]):
     exclusive: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
 
+    def check(self, params: P) -> None:
+        """Refuse values that fit no input, when planning: raise UserError with the parameter as its place."""
+
     def requires(self, inputs: Inputs, params: P) -> None:
         """Fail before the expensive part: raise PocketOptError naming node, layer or tensor, value and fix."""
 
@@ -80,6 +96,7 @@ class Pass(ABC, Generic[P]):
 
 def execute(step: Pass[P], inputs: Inputs, params: P, workdir: Path, progress: Progress = silent) -> Outcome:
     """Run all three steps of a pass and save the artifact's description."""
+    step.check(params)
     step.requires(inputs, params)
     outcome = step.run(inputs, params, workdir, progress)
     _check_files(outcome.artifact, workdir)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from pocket_opt.models.whisper.checkpoint import Checkpoint
 
-DECODERS = ("kv_cache", "basic")
 SESSION_ENTRIES = {"optimization.disable_specified_optimizers": "SkipLayerNormFusion"}
 """ONNX Runtime's CPU kernel of SkipLayerNormalization takes five times as long as the two nodes it stands for; with the
 encoder's last norm left alone, the sample model's encoder takes 5.35 ms instead of 5.54."""
@@ -41,14 +40,10 @@ class ExportOnnx(Pass[ExportParams]):
     Params = ExportParams
     tools = ("onnx", "onnx_ir", "numpy")
 
-    def requires(self, inputs: Inputs, params: ExportParams) -> None:
-        """The checkpoint is a complete Whisper and the decoder layout is a known one."""
+    def requires(self, inputs: Inputs, params: ExportParams) -> None:  # noqa: ARG002
+        """The checkpoint is a complete Whisper."""
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
 
-        if params.decoder not in DECODERS:
-            raise PocketOptError(
-                f"there is no decoder layout '{params.decoder}'", where="decoder", allowed=", ".join(DECODERS)
-            )
         open_checkpoint(inputs["model"].root)
 
     def run(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pocket_opt.artifact import link_file
-from pocket_opt.errors import UserError
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class LoadSourceParams:
     """Where the checkpoint is, and what identifies it.
 
     Attributes:
-        digest: of the files; the path does not enter the key.
+        digest: of the files, "" if nobody knows it; the path does not enter the key.
         weights: how the artifact labels them; "random" keeps error rates from being measured.
     """
 
-    digest: str
-    path: str = neutral("")
+    digest: str = planned("", instead="recipe.model.path")
+    path: str = neutral("", instead="recipe.model.path")
     weights: Literal["pretrained", "random"] = "pretrained"
 
 
@@ -44,6 +44,7 @@ class LoadSource(Pass[LoadSourceParams]):
 
     def requires(self, inputs: Inputs, params: LoadSourceParams) -> None:  # noqa: ARG002
         """The directory holds a Whisper: configuration, weights and tokenizer that fit together."""
+        from pocket_opt.models.sources import content_digest
         from pocket_opt.models.whisper import checkpoint, source
 
         directory = Path(params.path)
@@ -53,6 +54,12 @@ class LoadSource(Pass[LoadSourceParams]):
                 where="path",
                 allowed="a model in the Hugging Face layout",
                 fix="correct the path",
+            )
+        if params.digest and content_digest(directory) != params.digest:
+            raise PocketOptError(
+                "the model's files changed after they were planned with",
+                where=str(directory),
+                fix="run it again",
             )
         config = checkpoint.read_config(directory)
         dims = checkpoint.read_dims(config, directory / checkpoint.CONFIG)

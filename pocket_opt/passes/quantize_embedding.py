@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.errors import PocketOptError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
@@ -20,7 +20,6 @@ from pocket_opt.worker import silent
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-BITS = (4, 8)
 LEAST_DB = 6.0
 """Agreement on random inputs below which the rewrite is wrong, not only inexact."""
 
@@ -31,16 +30,15 @@ class QuantizeEmbeddingParams:
 
     Attributes:
         components: graphs of the artifact with a tied embedding.
-        bits: 8, or 4.
         block_size: consecutive features that share a scale; a power of two that divides d_model.
         accuracy_level: how ONNX Runtime may round the head's input: 0 not at all, 1 fp32, 4 int8 by block. At 8 bits
             only 4 is fast.
     """
 
     components: tuple[str, ...] = ("decoder",)
-    bits: int = 8
+    bits: Literal[4, 8] = 8
     block_size: int = 32
-    accuracy_level: int = 4
+    accuracy_level: Literal[0, 1, 4] = 4
 
 
 class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
@@ -77,10 +75,6 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
 
 
 def _require_sizes(table: str, width: int, params: QuantizeEmbeddingParams) -> None:
-    if params.bits not in BITS:
-        raise PocketOptError(
-            f"quantize_embedding has no {params.bits} bits", where="parameter bits", allowed="4, 8"
-        )
     sizes = [size for size in (16, 32, 64, 128, 256) if width % size == 0]
     if params.block_size not in sizes:
         raise PocketOptError(

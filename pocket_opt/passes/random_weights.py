@@ -50,7 +50,7 @@ class RandomWeights(Pass[RandomWeightsParams]):
     tools = ("numpy", "tokenizers")
     inputs = ()
 
-    def requires(self, inputs: Inputs, params: RandomWeightsParams) -> None:  # noqa: ARG002
+    def check(self, params: RandomWeightsParams) -> None:
         """Sizes are positive, heads divide the width, the vocabulary has room for Whisper's tokens."""
         from pocket_opt.models.whisper.vocabulary import Vocabulary
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.errors import PocketOptError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 MAX_RELATIVE_ERROR = 1e-3
 """Of a tensor's norm. Rounding to float16 costs 3e-4 at most where no weight is subnormal."""
 
-COMPUTE = ("stored", "native")
 
 LEAST_DB = 10.0
 """Agreement on random inputs below which the rewrite is wrong, not only inexact: 60 dB in float32 graphs, but after
@@ -68,12 +66,6 @@ class StoreFp16(Pass[StoreFp16Params]):
         from pocket_opt.onnx_graphs.files import load, parameters, require_graphs, require_matches
 
         source = inputs["model"]
-        if params.compute not in COMPUTE:
-            raise PocketOptError(
-                f"store_fp16 cannot compute '{params.compute}'",
-                where="parameter compute",
-                allowed=", ".join(COMPUTE),
-            )
         require_graphs(source, params.components)
         graphs = [load(source.path(name)).graph for name in params.components]
         names = [value.name for graph in graphs for value, _ in parameters(graph)]

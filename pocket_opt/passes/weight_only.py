@@ -17,15 +17,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.errors import PocketOptError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-BITS = (4, 8)
-BLOCK_SIZES = (16, 32, 64, 128, 256)
+Bits = Literal[4, 8]
 LEAST_DB = {8: 10.0, 4: 0.0}
 """Agreement on random inputs below which the rewrite is wrong, not only inexact, by the fewest bits used."""
 
@@ -36,7 +34,6 @@ class WeightOnlyParams:
 
     Attributes:
         components: graphs of the artifact.
-        bits: 4 or 8.
         block_size: inputs that share a scale. Smaller is more exact and larger: at 4 bits 32 costs 5 bits a weight,
             128 costs 4.25.
         symmetric: one level is zero. Otherwise each block has a zero point (half to one dB better, a little larger).
@@ -47,14 +44,14 @@ class WeightOnlyParams:
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
-    bits: int = 8
-    block_size: int = 32
+    bits: Bits = 8
+    block_size: Literal[16, 32, 64, 128, 256] = 32
     symmetric: bool = True
-    accuracy_level: int = 4
+    accuracy_level: Literal[0, 1, 4] = 4
     algorithm: Literal["rtn", "k_quant"] = "rtn"
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
-    overrides: tuple[tuple[str, int], ...] = ()
+    overrides: tuple[tuple[str, Bits], ...] = ()
 
 
 class WeightOnly(Pass[WeightOnlyParams]):
@@ -68,11 +65,6 @@ class WeightOnly(Pass[WeightOnlyParams]):
         """The graphs exist, every pattern matches a linear layer, and the kernels know the sizes."""
         from pocket_opt.onnx_graphs.files import require_linear_layers
 
-        for name, bits in (("bits", params.bits), *(("overrides", bits) for _, bits in params.overrides)):
-            _require(name, bits, BITS)
-        _require("block_size", params.block_size, BLOCK_SIZES)
-        _require("accuracy_level", params.accuracy_level, (0, 1, 4))
-        _require("algorithm", params.algorithm, ("rtn", "k_quant"))
         patterns = (*params.include, *params.exclude, *(pattern for pattern, _ in params.overrides))
         require_linear_layers(inputs["model"], params.components, patterns)
 
@@ -92,15 +84,6 @@ class WeightOnly(Pass[WeightOnlyParams]):
 
         fewest = min((params.bits, *(bits for _, bits in params.overrides)))
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB[fewest])
-
-
-def _require(name: str, found: int | str, allowed: tuple[int, ...] | tuple[str, ...]) -> None:
-    if found not in allowed:
-        raise PocketOptError(
-            f"weight_only has no {name} {found}",
-            where=f"parameter {name}",
-            allowed=", ".join(map(str, allowed)),
-        )
 
 
 def bits_of(name: str, params: WeightOnlyParams) -> int:

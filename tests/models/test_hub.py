@@ -134,6 +134,7 @@ def test_a_download_is_remembered_by_the_commit_it_meant(
     made = hub.fetch("openai/whisper-tiny", "main")
     assert made == hub.Snapshot(tmp_path, "commit-of-main")
     assert hub.cached("openai/whisper-tiny", "main") == made
+    assert hub.fetch("openai/whisper-tiny", "main") == made
     assert hub.cached("openai/whisper-tiny", "v2") is None
     hub.fetch("openai/whisper-tiny", "v2")
     assert asked == [("openai/whisper-tiny", "commit-of-main"), ("openai/whisper-tiny", "commit-of-v2")]

@@ -152,8 +152,6 @@ def test_unusable_weights_are_named(tmp_path: Path, tensor: np.ndarray | None, m
 
 
 def test_what_cannot_be_exported_is_refused_first(tmp_path: Path) -> None:
-    with pytest.raises(PocketOptError, match="no decoder layout 'beam'"):
-        export(source(), tmp_path, decoder="beam")
     broken = tiny_checkpoint(tmp_path / "source")
     (broken.root / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"lacks model\.safetensors"):

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from whisper_fixtures import tiny_checkpoint
 
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.models.sources import content_digest
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome, execute
 
@@ -27,7 +28,15 @@ def take(directory: Path, **params: Any) -> Outcome:
     step = load_pass("load_source")
     workdir = directory.parent / "taken"
     workdir.mkdir()
-    return execute(step, {}, step.Params(digest="0", path=str(directory), **params), workdir)
+    return execute(
+        step,
+        {},
+        step.Params(
+            **{"digest": content_digest(directory) if directory.is_dir() else "", **params},
+            path=str(directory),
+        ),
+        workdir,
+    )
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -165,3 +174,8 @@ def test_files_that_do_not_fit_together_are_refused(
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no directory"):
         take(tmp_path / "absent")
+
+
+def test_a_model_that_is_not_the_planned_one_is_refused(model: Path) -> None:
+    with pytest.raises(PocketOptError, match="changed after they were planned with"):
+        take(model, digest="0" * 64)

@@ -120,7 +120,6 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     ("params", "message"),
     [
         ({"block_size": 128}, f"'{TABLE}', which have 64 features\n.*\n.*16, 32, 64"),
-        ({"bits": 2}, "has no 2 bits\n.*\n.*4, 8"),
         ({"components": ("encoder",)}, "'encoder' has no embedding that the output head shares"),
     ],
 )

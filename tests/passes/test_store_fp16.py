@@ -162,7 +162,6 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     [
         ({"components": ("decodr",)}, "no ONNX component 'decodr'"),
         ({"components": ()}, "no component is named"),
-        ({"compute": "half"}, "cannot compute 'half'"),
         ({"keep": ("*.conv9.*",)}, "matches nothing"),
         ({"keep": ("*",)}, "nothing could be changed in component 'encoder'"),
     ],

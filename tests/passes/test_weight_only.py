@@ -155,11 +155,6 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"bits": 3}, "has no bits 3\n.*\n.*4, 8"),
-        ({"overrides": (("*", 2),)}, "has no overrides 2"),
-        ({"block_size": 24}, "has no block_size 24\n.*\n.*16, 32, 64"),
-        ({"accuracy_level": 7}, "has no accuracy_level 7"),
-        ({"algorithm": "awq"}, "has no algorithm awq"),
         ({"overrides": (("*.k_pro/*", 8),)}, r"'\*\.k_pro/\*' matches nothing"),
         ({"components": ("mel",)}, "matches nothing"),
         ({"exclude": ("*",)}, "nothing could be changed in component 'encoder'"),
