@@ -49,6 +49,12 @@ class Plan:
     keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def components(self) -> dict[str, dict[str, str]]:
+        """The parts of the recipe, by name: which family, on which target, at which level."""
+        family, target, level = self.config.recipe.family, self.config.target.name, self.config.level.name
+        return {family: {"family": family, "target": target, "level": level}}
+
+    @property
     def build_key(self) -> str:
         """Identity of the model: the key of the result."""
         return self.keys[self.result]
@@ -86,8 +92,11 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     target = load_target(config.target.name)
     _check_budgets(config)
     roots, off = _roots(config)
-    _check_language(config.decoding.language, roots[SOURCE])
+    language = _language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
+    if config.data.calibration.path:
+        Dataset.open(config.data.calibration.path, where="data.calibration.path")
+        off["calibration"] = "no pass of this target measures activation ranges"
     drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
     last = SOURCE
     if STUDENT in roots:
@@ -101,7 +110,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         last = step.name
     drafts, last, removed = apply_edits(drafts, config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
-    context = _measure_context(config, clips_path)
+    context = _measure_context(config, clips_path) | {"language": language}
     drafts += _measures(config, last, has_data=data is not None, off=off)
     edits = read_edits(config.nodes)
     nodes = [
@@ -142,12 +151,14 @@ def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:
     return roots, {}
 
 
-def _check_language(wanted: str | None, source: Root) -> None:
-    code = (wanted or DETECT).lower().strip("<|>")
-    if code not in (DETECT, *source.languages):
-        raise unknown_name(
-            "language of this model", code, [DETECT, *source.languages], where="decoding.language"
-        )
+def _language(wanted: str | None, source: Root) -> str | None:
+    """The code of the language to decode in, "auto" to detect it; None takes each clip's own."""
+    if wanted is None:
+        return None
+    code, known = wanted.lower().strip("<|>"), [DETECT, *source.languages]
+    if code not in known:
+        raise unknown_name("language of this model", code, known, where="decoding.language")
+    return code
 
 
 def _root_draft(name: str, root: Root, why: str) -> Draft:
@@ -158,9 +169,6 @@ def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset | None]:
     """The data that quality is measured on (if there is any), and clips that parity and speed may use."""
     own = config.data.evaluation.path or config.recipe.data.evaluation
     where = "data.evaluation.path" if config.data.evaluation.path else "recipe.data.evaluation"
-    calibration = config.data.calibration.path
-    if calibration:
-        Dataset.open(calibration, where="data.calibration.path")
     if config.recipe.model.weights == "random" or own is None:
         return None, Dataset.open(own or SAMPLE_CLIPS, where=where)
     data = Dataset.open(own, where=where)
@@ -171,7 +179,6 @@ def _measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
     """What measurements may ask for; each takes the parameters that it declares."""
     decoding = config.decoding
     context: dict[str, Any] = {
-        "language": decoding.language,
         "task": decoding.task,
         "timestamps": decoding.timestamps,
         "batch_size": decoding.batch_size,

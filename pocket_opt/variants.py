@@ -16,6 +16,7 @@ from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
 from pocket_opt.home import home, write_atomically
 from pocket_opt.models import hub
+from pocket_opt.passes import MEASUREMENTS
 from pocket_opt.planner import Plan, plan_variant
 from pocket_opt.results import VariantRecord
 from pocket_opt.store import Store
@@ -82,6 +83,7 @@ def memory_of(plan: Plan) -> Path:
 def _record(plan: Plan, run: Run) -> VariantRecord:
     config = plan.config
     level = config.level
+    measurements = _measurements(plan, run)
     return VariantRecord(
         recipe=config.recipe.name,
         target=config.target.name,
@@ -92,20 +94,14 @@ def _record(plan: Plan, run: Run) -> VariantRecord:
         measurement_key=plan.measurement_key,
         row_key=plan.row_key,
         config=asdict(config),
-        components={
-            config.recipe.family: {
-                "family": config.recipe.family,
-                "target": config.target.name,
-                "level": level.name,
-            }
-        },
+        components=plan.components,
         nodes=tuple(run.records),
-        measurements=_measurements(plan, run),
+        measurements=measurements,
         budget=config.recipe.budget.get(level.name, {}),
         sources={name: dict(root.identity) for name, root in plan.roots.items()},
-        verified={"how": load_target(config.target.name).verified, "scope": _scope(plan)},
+        verified=verification(plan, measurements),
         license=config.recipe.license,
-        weights=config.recipe.model.weights,
+        weights=run.artifact(plan.result).metadata.get("weights", config.recipe.model.weights),
         seed=config.seed,
     )
 
@@ -118,8 +114,16 @@ def _measurements(plan: Plan, run: Run) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _scope(plan: Plan) -> str:
-    limit = plan.config.data.evaluation.limit
-    if plan.clips is None:
-        return "executed for speed and parity, not scored"
-    return f"{min(limit, plan.clips)} of {plan.clips} clips" if limit else f"all {plan.clips} clips"
+def verification(plan: Plan, measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """How the result was run here, and on what; "structural" where nothing ran it."""
+    ran = [
+        node.name for node in plan.graph if node.name in MEASUREMENTS and plan.result in node.inputs.values()
+    ]
+    if "quality" in ran and plan.clips is not None:
+        decoded = int(measurements["quality"]["metrics"]["clips"]["value"])
+        scope = f"all {plan.clips} clips" if decoded == plan.clips else f"{decoded} of {plan.clips} clips"
+    elif ran:
+        scope = f"executed for {', '.join(ran)}; not scored"
+    else:
+        return {"how": "structural", "scope": "not executed"}
+    return {"how": load_target(plan.config.target.name).verified, "scope": scope}

@@ -90,7 +90,7 @@ def labels(variant: VariantRecord) -> list[str]:
     clips = str(own or recipe.get("data", {}).get("evaluation") or "")
     return [
         *([SYNTHETIC_SAMPLE] if is_sample else []),
-        *([SYNTHETIC_DATA] if is_shipped(clips) else []),
+        *([SYNTHETIC_DATA] if is_shipped(clips) and "quality" in variant.measurements else []),
     ]
 
 

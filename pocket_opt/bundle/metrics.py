@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pocket_opt.artifact import Artifact, Component
+from pocket_opt.passes import MEASUREMENTS
 from pocket_opt.results import NodeRecord
 
 Metrics = dict[str, dict[str, dict[str, Any]]]
@@ -21,8 +22,15 @@ _SETTINGS = ("processor", "json")
 
 
 def collect(measurements: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any]) -> Metrics:
-    """The metrics of the variant by group, in the usual order; measurements of the baseline are left out."""
-    own = [result for name, result in measurements.items() if not name.startswith(BASELINE)]
+    """The metrics of the variant by group, in the usual order; measurements of the baseline are left out.
+
+    A measurement that the user added may be of another model than the result: its group is the name of its node.
+    """
+    own = [
+        {"group": result["group"] if name in MEASUREMENTS else name, "metrics": result["metrics"]}
+        for name, result in measurements.items()
+        if not name.startswith(BASELINE)
+    ]
     return _merge([*own, {"group": "size", "metrics": size}])
 
 

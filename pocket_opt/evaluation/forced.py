@@ -7,6 +7,7 @@ sequence whatever it predicts; the greedy choice is still computed, because it i
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pocket_opt.evaluation.timing import Sample
 if TYPE_CHECKING:
     from pocket_opt.runtimes.base import Audio, SpeechRuntime, Tokens
 
+TOKENS_PER_S = 4
+"""Rounded up from 150 words a minute (ordinary speech) and 1.4 tokens a word."""
 PROMPT_TOKENS = 4
 """Length of Whisper's usual prompt (start, language, task, no timestamps); which ids are fed costs the same time."""
 
@@ -30,15 +33,16 @@ class ForcedClip:
     tokens: tuple[int, ...]
 
 
-def forced_clip(dims: Mapping[str, Any], new_tokens: int) -> ForcedClip:
+def forced_clip(dims: Mapping[str, Any], new_tokens: int | None) -> ForcedClip:
     """The clip for a model of `dims` (an artifact's metadata); fewer tokens where it has fewer positions.
 
     Args:
-        new_tokens: tokens to generate, the one that follows the prompt included.
+        new_tokens: tokens to generate, the one that follows the prompt included; None: as many as are usually said in
+            the time of a window.
     """
     import numpy as np
 
-    count = min(new_tokens, dims["target_positions"] - PROMPT_TOKENS)
+    count = min(new_tokens or TOKENS_PER_S * math.ceil(dims["window_s"]), dims["target_positions"] - PROMPT_TOKENS)
     ids = [1 + place % min(200, dims["vocab"] - 1) for place in range(PROMPT_TOKENS + count - 1)]
     audio = synthetic_audio(dims["window_s"], dims["sample_rate"])
     return ForcedClip(audio, np.array([ids[:PROMPT_TOKENS]], np.int64), tuple(ids[PROMPT_TOKENS:]))

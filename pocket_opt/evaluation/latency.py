@@ -40,12 +40,12 @@ class LatencyParams:
     """How to measure.
 
     Attributes:
-        new_tokens: tokens generated for the clip.
+        new_tokens: tokens generated for the clip; None: 4 for each second of the window.
         warmup, min_repeats, max_repeats, max_seconds: see `timing.Plan`.
         threads: of the runtime; 0 is its default.
     """
 
-    new_tokens: int = positive(32)
+    new_tokens: int | None = positive(None)
     warmup: int = 3
     min_repeats: int = positive(3)
     max_repeats: int = positive(40)
@@ -56,7 +56,7 @@ class LatencyParams:
 class Latency(Pass[LatencyParams]):
     """Times each phase of the end-to-end path."""
 
-    version = 1
+    version = 2
     Params = LatencyParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")

@@ -32,12 +32,12 @@ class ProfileParams:
     """How to measure.
 
     Attributes:
-        new_tokens: tokens fed for the clip; with more, the share of steps grows.
+        new_tokens: tokens fed for the clip; with more, the share of steps grows. None: 4 for each second of the window.
         repeats: most passes; fewer where they take longer than `max_seconds`, at least one.
         threads: of the runtime; 0 is its default.
     """
 
-    new_tokens: int = positive(32)
+    new_tokens: int | None = positive(None)
     repeats: int = positive(5)
     max_seconds: float = 8.0
     threads: int = 0
@@ -46,7 +46,7 @@ class ProfileParams:
 class Profile(Pass[ProfileParams]):
     """Sums kernel or module times over a few passes and groups them."""
 
-    version = 1
+    version = 2
     Params = ProfileParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")

@@ -74,7 +74,7 @@ class Job:
 class Quality(Pass[QualityParams]):
     """Decodes the data set and scores it."""
 
-    version = 1
+    version = 2
     Params = QualityParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers", "tokenizers", "jiwer")
@@ -126,7 +126,8 @@ class Scorer:
         """The hypothesis of one clip, with its edits unless nothing is left of its reference."""
         clip = job.clip
         reference = (clip.translation if job.task == TRANSLATE else clip.text) or ""
-        normalize = load_normalizer(ENGLISH if job.task == TRANSLATE else clip.language, self._spelling)
+        language = ENGLISH if job.task == TRANSLATE else clip.language or job.language
+        normalize = load_normalizer(language, self._spelling)
         expected, heard = normalize(reference), normalize(transcript.text)
         return Hypothesis(
             id=clip.id,

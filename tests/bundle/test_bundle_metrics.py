@@ -33,9 +33,11 @@ def test_measurements_are_merged_by_group_and_the_baseline_kept_apart() -> None:
         "degradation": result("quality", {"wer_delta": metric(0.1, "points")}),
         "baseline.quality": result("quality", {"wer": metric(2.9, "%")}),
         "npu": result("npu", {"layer_fraction": metric(100, "%")}),
+        "before_fp16": result("quality", {"wer": metric(2.8, "%")}),
         "parity": result("parity", {}),
     }
     found = collect(measured, {"total_mb": metric(1, "MB")})
-    assert list(found) == ["quality", "size", "npu"]
+    assert list(found) == ["quality", "size", "before_fp16", "npu"]
     assert set(found["quality"]) == {"wer", "wer_delta"}
+    assert found["quality"]["wer"]["value"] == 3
     assert collect_baseline(measured) == {"quality": {"wer": metric(2.9, "%")}}
