@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import traceback
 from pathlib import Path
 
 from pocket_opt.errors import PocketOptError
 
+_MOVE = "set POCKET_OPT_HOME and output_dir to another disk"
+_FREE = f"free space (`pocket-opt gc`), or {_MOVE}"
 REFUSALS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "no permission to write",
+    errno.ENOSPC: ("the disk is full", _FREE),
+    errno.EDQUOT: ("the disk quota is used up", _FREE),
+    errno.EROFS: ("the file system is read-only", _MOVE),
+    errno.EACCES: ("no permission to write", f"change the permissions, or {_MOVE}"),
 }
+UNREADABLE = ("no permission to read", "change the permissions, or name another file")
 FULL_BYTES = 100_000
 """A disk with less than this free is taken for full when a write failed without saying why."""
 
@@ -30,12 +34,12 @@ def sync(path: Path) -> None:
 
 def storage_error(error: OSError, place: Path) -> PocketOptError:
     """A disk's refusal (full, quota, read-only, permissions) in words, with what to do."""
-    what = REFUSALS.get(error.errno or 0, f"the disk refused ({error.strerror or error})")
-    return PocketOptError(
-        what,
-        where=str(error.filename or place),
-        fix="free space (`pocket-opt gc`), or set POCKET_OPT_HOME and output_dir to another disk",
-    )
+    where = Path(str(error.filename or place))
+    odd = f"the disk refused ({error.strerror or error})", f"look at that place, or {_MOVE}"
+    what, fix = REFUSALS.get(error.errno or 0, odd)
+    if error.errno == errno.EACCES and not os.access(_nearest(where), os.R_OK):
+        what, fix = UNREADABLE
+    return PocketOptError(what, where=str(where), fix=fix)
 
 
 def refusal_of(error: Exception, place: Path) -> PocketOptError | None:
@@ -46,7 +50,23 @@ def refusal_of(error: Exception, place: Path) -> PocketOptError | None:
     if isinstance(error, OSError) and error.errno in REFUSALS:
         is_a_file = error.filename is not None or error.errno != errno.EACCES  # a socket may be refused, too
         return storage_error(error, place) if is_a_file else None
-    existing = next(path for path in (place, *place.parents) if path.exists())
-    if shutil.disk_usage(existing).free < FULL_BYTES:
+    if shutil.disk_usage(_nearest(place)).free < FULL_BYTES:
         return storage_error(OSError(errno.ENOSPC, str(error)), place)
     return None
+
+
+def unexpected(error: Exception, place: Path) -> PocketOptError:
+    """An exception that nobody foresaw in words: the disk's refusal, or a mistake of this program.
+
+    Its traceback is printed if HYDRA_FULL_ERROR=1.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    internal = PocketOptError(f"internal error ({what}); HYDRA_FULL_ERROR=1 shows where")
+    return refusal_of(error, place) or internal
+
+
+def _nearest(path: Path) -> Path:
+    """`path`, or the directory above it that is there."""
+    return next(above for above in (path, *path.parents) if os.path.lexists(above))
