@@ -77,8 +77,19 @@ def read_edits(edits: Mapping[str, Any]) -> dict[str, Edit]:
     """The entries of `nodes`, checked; `nodes.baseline.latency` is the node "baseline.latency"."""
     table = dict(edits)
     if isinstance(table.get(BASELINE), Mapping):
-        table |= {f"{BASELINE}.{name}": raw for name, raw in table.pop(BASELINE).items()}
+        table |= _of_baseline(table.pop(BASELINE))
     return {name: _read(name, raw) for name, raw in table.items()}
+
+
+def _of_baseline(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of the baseline's nodes; `nodes.baseline.enabled` holds for each that does not say it itself."""
+    own = dict(entries)
+    if "enabled" in own:
+        every = {"enabled": own.pop("enabled")}
+        own = dict.fromkeys(MEASUREMENTS, every) | {
+            name: {**every, **raw} if isinstance(raw, Mapping) else raw for name, raw in own.items()
+        }
+    return {f"{BASELINE}.{name}": raw for name, raw in own.items()}
 
 
 def _read(name: str, raw: Any) -> Edit:

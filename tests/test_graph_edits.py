@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pocket_opt.errors import UserError
-from pocket_opt.graph_edits import Draft, apply_edits
+from pocket_opt.graph_edits import Draft, apply_edits, read_edits
 
 pytestmark = pytest.mark.usefixtures("fake_passes")
 
@@ -131,6 +131,18 @@ def test_measurements_are_left_to_the_planner(name: str) -> None:
 def test_a_node_of_the_baseline_is_meant_also_in_the_spelling_of_the_command_line() -> None:
     drafts, _, _ = edit({"baseline": {"latency": {"enabled": False}}})
     assert list(drafts) == ["source", "first", "second"]
+
+
+def test_the_whole_baseline_is_switched_off_but_what_says_otherwise() -> None:
+    found = read_edits({"baseline": {"enabled": False, "latency": {"params": {"runs": 3}}}})
+    assert {name for name, one in found.items() if not one.enabled} == set(found)
+    assert {"baseline.quality", "baseline.memory", "baseline.latency"} <= set(found)
+    assert found["baseline.latency"].params == {"runs": 3}
+    found = read_edits({"baseline": {"enabled": False, "quality": {"enabled": True}}})
+    assert found["baseline.quality"].enabled
+    assert not found["baseline.latency"].enabled
+    with pytest.raises(UserError, match="'3' .int. stands where a table of keys is expected"):
+        read_edits({"baseline": {"enabled": False, "quality": 3}})
 
 
 @pytest.mark.parametrize(
