@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pocket_opt.errors import unknown_name
@@ -26,7 +27,7 @@ def locate(text: str, *, holding: str, where: str) -> Path:
         UserError: nothing of that name is shipped.
     """
     if not is_shipped(text):
-        return Path(text).expanduser()
+        return Path(os.path.expanduser(text))  # noqa: PTH111  (Path.expanduser fails for a user who is not there)
     name = text.removeprefix(SCHEME)
     names = {file.parent.name for file in FOLDER.glob(f"*/{holding}")}
     if name not in names:

@@ -14,6 +14,7 @@ def test_a_relative_path_and_a_tilde_are_meant_as_usual(monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", "/home/user")
     assert shipped.locate("model", holding="config.json", where="x") == Path("model")
     assert shipped.locate("~/model", holding="config.json", where="x") == Path("/home/user/model")
+    assert shipped.locate("~nosuchuser/m", holding="config.json", where="x") == Path("~nosuchuser/m")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def told_languages(directory: Path) -> tuple[str, ...]:
         if not table.get("is_multilingual", True):
             return ("en",)
         return tuple(token.strip("<|>") for token in table.get("lang_to_id", ())) or LANGUAGES
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return LANGUAGES
 
 

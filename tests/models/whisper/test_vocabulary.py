@@ -80,6 +80,8 @@ def test_a_tokenizer_without_whispers_tokens_is_refused(tmp_path: Path) -> None:
         ('{"is_multilingual": true, "lang_to_id": {"<|en|>": 1, "<|de|>": 2}}', ("en", "de")),
         ('{"is_multilingual": false}', ("en",)),
         ("{}", LANGUAGES),
+        ('{"lang_to_id": null}', LANGUAGES),
+        ('{"lang_to_id": 3}', LANGUAGES),
         ("not JSON", LANGUAGES),
         (None, LANGUAGES),
     ],
