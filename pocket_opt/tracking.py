@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,12 @@ class Tracked:
     run_id: str = ""
 
 
-def log_bundle(bundle: Path, settings: Settings, *, sweep: str = "") -> Tracked:
+def log_bundle(bundle: Path, settings: Settings, *, sweep: str = "", refresh: bool = False) -> Tracked:
     """Record the bundle in the directory `bundle` (or whose manifest file that is); nothing if it is recorded already.
 
     Args:
         sweep: key of the sweep that the variant belongs to; its run becomes the parent.
+        refresh: write everything into its run once more if it is recorded already.
     """
     directory = bundle.parent if bundle.name == MANIFEST else bundle
 
@@ -69,11 +70,11 @@ def log_bundle(bundle: Path, settings: Settings, *, sweep: str = "") -> Tracked:
         manifest = read_manifest(directory)
         marker = Marker(directory.with_name(f".{directory.name}.tracking.json"), settings)
         content = digest("tracked", [without_times(manifest), settings.upload_models])
-        if run_id := marker.known(content + sweep):
+        if not refresh and (run_id := marker.known(content + sweep)):
             return Tracked(f"recorded in MLflow before, run {run_id[:8]}", run_id=run_id)
         with _opened(settings) as client:
             run_id, message = _Recorder(client, settings, manifest["recipe"]).record(
-                manifest, directory, content, sweep
+                manifest, directory, content, sweep, refresh=refresh
             )
         marker.write(content + sweep, run_id)
         return Tracked(message, run_id=run_id)
@@ -123,33 +124,38 @@ class _Recorder:
         self._bury()
 
     def record(
-        self, manifest: Mapping[str, Any], directory: Path, content: str, sweep: str
+        self, manifest: Mapping[str, Any], directory: Path, content: str, sweep: str, *, refresh: bool
     ) -> tuple[str, str]:
         """The id of the variant's finished run, and what was done: nothing, brought up to date, or newly made."""
         parent = self._parent(sweep)
-        found = self._find({**flat.identity(manifest), "kind": "variant"}, "FINISHED")
-        if found and found.data.tags.get("content") == content:
+        identity = {**flat.identity(manifest), "kind": "variant"}
+        found = self._find(identity, "FINISHED")
+        if found and not refresh and found.data.tags.get("content") == content:
             self._client.log_batch(found.info.run_id, tags=_tags(parent))
             return found.info.run_id, f"recorded in MLflow before, run {found.info.run_id[:8]}"
+        tags = {**parent, "content": content}
         if found:
-            self._fill(found.info.run_id, manifest, directory, {**parent, "content": content})
+            self._fill(found, manifest, directory, tags)
             return found.info.run_id, f"brought up to date in MLflow, run {found.info.run_id[:8]}"
-        tags = {**flat.identity(manifest), **parent, "kind": "variant"}
-        run_id = self._create(flat.run_name(manifest), tags).info.run_id
-        self._fill(run_id, manifest, directory, {"content": content})
-        self._client.set_terminated(run_id, "FINISHED")
-        return run_id, f"recorded in MLflow, run {run_id[:8]}"
+        run = self._begin(flat.run_name(manifest), identity, parent)
+        try:
+            self._fill(run, manifest, directory, tags)
+            self._client.set_terminated(run.info.run_id, "FINISHED")
+        except Exception:
+            with suppress(Exception):
+                self._discard(run.info.run_id)
+            raise
+        return run.info.run_id, f"recorded in MLflow, run {run.info.run_id[:8]}"
 
     def record_failure(self, failure: FailureRecord, sweep: str) -> str:
         """The id of the variant's failed run."""
         identity = {"row_key": failure.row_key, "kind": "variant"}
-        run = self._find(identity, "FAILED") or self._create(flat.run_name(failure), identity)
-        names = ("recipe", "target", "level", "level_rank")
-        params = {name: str(getattr(failure, name)) for name in names}
         note = f"**failed**\n\n```\n{failure.reason}\n```\n"
         tags = {**self._parent(sweep), "failed_node": failure.node, "mlflow.note.content": note}
-        self._client.log_batch(run.info.run_id, params=_params(params), tags=_tags(tags))
+        run = self._find(identity, "FAILED") or self._create(flat.run_name(failure), identity)
         self._client.set_terminated(run.info.run_id, "FAILED")
+        params = _params(flat.failure_params(failure), run)
+        self._client.log_batch(run.info.run_id, params=params, tags=_tags(tags))
         return str(run.info.run_id)
 
     def end_sweep(self, sweep: str, files: Sequence[Path], *, succeeded: bool) -> str:
@@ -175,21 +181,32 @@ class _Recorder:
         condition = f"attributes.status = 'RUNNING' and tags.host = '{platform.node()}'"
         for run in self._client.search_runs([self._experiment], filter_string=condition):
             if not is_running(run.data.tags.get("process", "")):
-                for model in self._models(run.info.run_id):
-                    self._client.delete_logged_model(model.model_id)
-                self._client.set_terminated(run.info.run_id, "KILLED")
+                self._discard(run.info.run_id)
+
+    def _discard(self, run_id: str) -> None:
+        """End a run that will not be finished now; `_begin` goes on with it."""
+        for model in self._models(run_id):
+            self._client.delete_logged_model(model.model_id)
+        self._client.set_terminated(run_id, "KILLED")
 
     def _parent(self, sweep: str) -> dict[str, str]:
-        """The tag that makes a run a child of the sweep's run, which is made or resumed; nothing without a sweep."""
+        """The tag that makes a run a child of the sweep's run, which is begun; nothing without a sweep."""
         if not sweep:
             return {}
-        found = self._find({"sweep_key": sweep, "kind": "sweep"})
-        if found is None:
-            found = self._create(f"sweep {sweep[:8]}", {"sweep_key": sweep, "kind": "sweep"})
-        elif found.info.status == "KILLED":
-            self._client.log_batch(found.info.run_id, tags=_tags(process_tags()))
-            self._client.update_run(found.info.run_id, status="RUNNING")
+        tags = {"sweep_key": sweep, "kind": "sweep"}
+        found = self._find(tags)
+        if found is None or found.info.status == "KILLED":
+            found = self._begin(f"sweep {sweep[:8]}", tags, {})
         return {"mlflow.parentRunId": found.info.run_id}
+
+    def _begin(self, name: str, identity: Mapping[str, str], tags: Mapping[str, str]) -> Any:
+        """A run that this process fills: the one with this identity that was KILLED goes on, else a new one."""
+        found = self._find(identity, "KILLED")
+        if found is None:
+            return self._create(name, {**identity, **tags})
+        self._client.log_batch(found.info.run_id, tags=_tags({**process_tags(), **tags}))
+        self._client.update_run(found.info.run_id, status="RUNNING")
+        return found
 
     def _create(self, name: str, tags: Mapping[str, str]) -> Any:
         """A new run, found by `tags`, that names this process as the one that fills it."""
@@ -202,10 +219,11 @@ class _Recorder:
         found = self._client.search_runs([self._experiment], " and ".join(conditions), max_results=1)
         return found[0] if found else None
 
-    def _fill(self, run_id: str, manifest: Mapping[str, Any], place: Path, tags: Mapping[str, str]) -> None:
+    def _fill(self, run: Any, manifest: Mapping[str, Any], place: Path, tags: Mapping[str, str]) -> None:
         """Everything of a variant: one batch of values, and the files."""
         from mlflow.entities import Metric
 
+        run_id = run.info.run_id
         model_id = self._model(run_id, manifest)
         now = int(time.time() * 1000)
         values = [
@@ -217,7 +235,7 @@ class _Recorder:
         if self._settings.upload_models:
             self._client.log_artifacts(run_id, str(place), "bundle")
         everything = {**flat.tags(manifest), "bundle": str(place), **tags}
-        self._client.log_batch(run_id, values, _params(flat.params(manifest)), _tags(everything))
+        self._client.log_batch(run_id, values, _params(flat.params(manifest), run), _tags(everything))
         if model_id is not None:
             self._client.finalize_logged_model(model_id, "READY")
 
@@ -288,7 +306,8 @@ def _tags(table: Mapping[str, str]) -> list[Any]:
     return [RunTag(name, value) for name, value in table.items() if value]
 
 
-def _params(table: Mapping[str, str]) -> list[Any]:
+def _params(table: Mapping[str, str], run: Any) -> list[Any]:
+    """Those that `run` lacks: MLflow refuses to change one, which an older version may have written otherwise."""
     from mlflow.entities import Param
 
-    return [Param(name, value) for name, value in table.items()]
+    return [Param(name, value) for name, value in table.items() if name not in run.data.params]

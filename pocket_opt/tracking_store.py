@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def identity(self) -> str:
-        """Stands for the URI in file names and markers, which may hold a password."""
+        """Stands for the URI, which may hold a password, in file names."""
         return digest("tracking-uri", self.uri)
 
 
@@ -77,26 +77,16 @@ class Marker:
         self._path, self._settings = path, settings
 
     def known(self, content: str) -> str:
-        """The run that holds `content` in a store that is still there; "" if it must be looked up or recorded."""
+        """The run that holds `content` and is still in the store; "" if it must be looked up or recorded."""
         table = read_json(self._path)
-        if (
-            not isinstance(table, dict)
-            or table.get("content") != content
-            or table.get("store") != self._store()
-        ):
+        if not isinstance(table, dict) or table.get("content") != content:
             return ""
         run_id = str(table.get("run_id", ""))
-        return run_id if self._settings.database or _is_finished(self._settings.uri, run_id) else ""
+        return run_id if _is_kept(self._settings, run_id) else ""
 
     def write(self, content: str, run_id: str) -> None:
         """Remember; a disk that refuses costs only time later."""
-        table = {"content": content, "store": self._store(), "run_id": run_id}
-        write_atomically(self._path, json.dumps(table))
-
-    def _store(self) -> list[Any]:
-        database = self._settings.database
-        stat = database.stat() if database and database.exists() else None
-        return [self._settings.identity, [stat.st_dev, stat.st_ino] if stat else None]
+        write_atomically(self._path, json.dumps({"content": content, "run_id": run_id}))
 
 
 def process_tags() -> dict[str, str]:
@@ -138,15 +128,26 @@ def _check_database(path: Path) -> None:
         database.execute("ROLLBACK")
 
 
-def _is_finished(uri: str, run_id: str) -> bool:
-    """Ask a server for one run by MLflow's REST interface, which needs no import."""
-    if not uri.startswith(_HTTP):
-        return False
+def _is_kept(settings: Settings, run_id: str) -> bool:
+    """Whether a run has ended and was not deleted. MLflow's database and its REST interface are asked directly."""
     try:
-        run = json.loads(_ask(uri, f"/api/2.0/mlflow/runs/get?run_id={run_id}"))["run"]
-        return bool(run["info"]["status"] == "FINISHED" and run["info"]["lifecycle_stage"] == "active")
-    except (OSError, ValueError, KeyError):
+        if settings.database is not None:
+            found = _state_in_database(settings.database, run_id)
+        elif settings.uri.startswith(_HTTP):
+            info = json.loads(_ask(settings.uri, f"/api/2.0/mlflow/runs/get?run_id={run_id}"))["run"]["info"]
+            found = info["status"], info["lifecycle_stage"]
+        else:
+            return False
+    except (OSError, ValueError, KeyError, sqlite3.Error):
         return False
+    return found in (("FINISHED", "active"), ("FAILED", "active"))
+
+
+def _state_in_database(path: Path, run_id: str) -> Any:
+    """`(status, lifecycle stage)` of a run, or None."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=TIMEOUT_S)) as database:
+        query = "SELECT status, lifecycle_stage FROM runs WHERE run_uuid = ?"
+        return database.execute(query, [run_id]).fetchone()
 
 
 def _ask(uri: str, path: str) -> bytes:

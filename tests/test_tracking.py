@@ -25,7 +25,7 @@ from variant_fixtures import failure, key, make
 
 from pocket_opt import tracking, tracking_store
 from pocket_opt.bundle import Bundle, write_bundle
-from pocket_opt.report import write_report
+from pocket_opt.report import flat, write_report
 from pocket_opt.tracking import Settings, log_bundle, log_failure, log_sweep, settings_for
 
 TESTS = Path(__file__).parent
@@ -63,6 +63,13 @@ def runs(settings: Settings, condition: str = "") -> list[Any]:
     store = client(settings)
     experiment = store.get_experiment_by_name("pocket_whisper")
     return list(store.search_runs([experiment.experiment_id], condition)) if experiment else []
+
+
+def models(settings: Settings) -> list[str]:
+    """The states of the logged models."""
+    store = client(settings)
+    experiment = store.get_experiment_by_name("pocket_whisper")
+    return [str(model.status) for model in store.search_logged_models([experiment.experiment_id])]
 
 
 def statuses(settings: Settings, kind: str = "variant") -> list[str]:
@@ -111,6 +118,42 @@ def test_all_variants_have_the_same_parameters(settings: Settings, tmp_path: Pat
     assert set(first.data.params) == set(second.data.params)
 
 
+def test_a_failed_variant_has_the_parameters_of_a_finished_one(settings: Settings, tmp_path: Path) -> None:
+    log_bundle(bundle(tmp_path).path, settings)
+    failed = replace(failure(), overrides=("decoder=basic",))
+    log_failure(failed, settings)
+    finished, failed_run = sorted(runs(settings), key=lambda run: run.info.status, reverse=True)
+    assert set(failed_run.data.params) == set(finished.data.params)
+    assert (failed_run.data.params["overrides"], failed_run.data.params["decoder"]) == ("decoder=basic", "")
+
+
+def test_a_long_chain_of_passes_is_not_cut(tmp_path: Path) -> None:
+    table = bundle(tmp_path).manifest
+    node = {**table["nodes"][1], "params": {"nodes": ["encoder.layers.0.self_attn.q_proj"] * 30}}
+    passes = flat.params({**table, "nodes": [*table["nodes"], node]})["passes"]
+    assert len(passes) > 900
+    assert passes.endswith(")")
+
+
+def conditions(made: Bundle, *names: str) -> None:
+    """Give a bundle error rates by these conditions."""
+    table = json.loads((made.path / "manifest.json").read_text())
+    quality = table["metrics"]["quality"]
+    quality |= {f"wer_{name}": {**quality["wer"], "value": float(n)} for n, name in enumerate(names)}
+    (made.path / "manifest.json").write_text(json.dumps(table))
+
+
+def test_a_condition_may_have_any_name(settings: Settings, tmp_path: Path) -> None:
+    made, names = bundle(tmp_path), ("street (5 dB)", "street [5 dB]", "a//b/", "x" * 300, "straße 5 dB")
+    conditions(made, *names)
+    assert not log_bundle(made.path, settings).warning
+    [run] = runs(settings)
+    found = {name: value for name, value in run.data.metrics.items() if name.startswith("quality/wer_")}
+    assert set(range(len(names))) <= set(found.values())
+    assert found["quality/wer_straße 5 dB"] == 4
+    assert any(name.startswith("quality/wer_street _5 dB_") for name in found)
+
+
 def test_the_same_again_makes_no_second_run_and_imports_nothing(settings: Settings, tmp_path: Path) -> None:
     made = bundle(tmp_path)
     first = log_bundle(made.path, settings)
@@ -143,6 +186,37 @@ def test_a_store_that_was_replaced_is_filled_again(
     second = log_bundle(made.path, other)
     assert second.run_id != first.run_id
     assert statuses(other) == statuses(settings) == ["FINISHED"]
+
+
+def test_a_run_that_was_deleted_is_recorded_again(settings: Settings, tmp_path: Path) -> None:
+    made = bundle(tmp_path)
+    first = log_bundle(made.path, settings)
+    client(settings).delete_run(first.run_id)
+    assert log_bundle(made.path, settings).run_id != first.run_id
+    assert statuses(settings) == ["FINISHED"]
+
+
+def test_a_refresh_records_what_is_known_once_more(settings: Settings, tmp_path: Path) -> None:
+    made = bundle(tmp_path)
+    first = log_bundle(made.path, settings)
+    kept = tmp_path / "outputs/mlartifacts/pocket_whisper" / first.run_id / "artifacts/manifest.json"
+    kept.unlink()
+    assert log_bundle(made.path, settings).message.startswith("recorded in MLflow before")
+    assert not kept.exists()
+    refreshed = log_bundle(made.path, settings, refresh=True)
+    assert refreshed == replace(first, message=f"brought up to date in MLflow, run {first.run_id[:8]}")
+    assert kept.is_file()
+
+
+def test_a_run_of_an_older_version_keeps_its_parameters(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bundle(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(flat, "LONGEST", 20)
+        log_bundle(made.path, settings)
+    assert not log_bundle(made.path, settings, refresh=True).warning
+    assert statuses(settings) == ["FINISHED"]
 
 
 def test_other_numbers_of_the_same_variant_bring_its_run_up_to_date(
@@ -200,6 +274,19 @@ def test_a_failed_variant_is_one_failed_run_with_its_reason(settings: Settings) 
     assert run.data.tags["failed_node"] == "quantize"
 
 
+def test_a_failure_that_is_refused_is_no_second_run_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise mlflow.MlflowException("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", refuse)
+        assert log_failure(failure(), settings).warning
+    assert not log_failure(failure(), settings).warning
+    assert statuses(settings) == ["FAILED"]
+
+
 def test_models_are_uploaded_only_when_asked_for(settings: Settings, tmp_path: Path) -> None:
     made = bundle(tmp_path)
     tracked = log_bundle(made.path, replace(settings, upload_models=True))
@@ -243,15 +330,11 @@ def test_after_a_kill_at_any_step_the_same_command_ends_with_one_run(
             log_bundle(made.path, settings)
     monkeypatch.setattr(tracking, "is_running", lambda process: False)
     assert not log_bundle(made.path, settings).warning
-    found = statuses(settings)
-    assert found.count("FINISHED") == 1
-    assert set(found) <= {"FINISHED", "KILLED"}
-    store = client(settings)
-    models = store.search_logged_models([store.get_experiment_by_name("pocket_whisper").experiment_id])
-    assert [model.status for model in models] == ["READY"]
+    assert statuses(settings) == ["FINISHED"]
+    assert models(settings) == ["READY"]
 
 
-def test_a_real_kill_leaves_a_run_that_is_buried(settings: Settings, tmp_path: Path) -> None:
+def test_after_a_real_kill_the_run_goes_on(settings: Settings, tmp_path: Path) -> None:
     made = bundle(tmp_path)
     script = f"""
         import os, signal
@@ -264,8 +347,31 @@ def test_a_real_kill_leaves_a_run_that_is_buried(settings: Settings, tmp_path: P
     assert python(script).returncode == -signal.SIGKILL
     assert statuses(settings) == statuses(settings, "sweep") == ["RUNNING"]
     log_bundle(made.path, settings, sweep=SWEEP)
-    assert statuses(settings) == ["FINISHED", "KILLED"]
+    assert statuses(settings) == ["FINISHED"]
     assert statuses(settings, "sweep") == ["RUNNING"]
+
+
+@pytest.mark.parametrize("step", STEPS[3:])
+def test_a_store_that_refuses_gets_no_half_made_runs(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    made = bundle(tmp_path)
+    original = getattr(mlflow.MlflowClient, step)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        if args[1:] and args[-1] == "KILLED":
+            return original(*args, **kwargs)
+        raise mlflow.MlflowException("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, step, refuse)
+        for _ in range(2):
+            assert ": no." in log_bundle(made.path, settings).warning
+            assert statuses(settings) == ["KILLED"]
+            assert models(settings) == []
+    assert not log_bundle(made.path, settings, sweep=SWEEP).warning
+    assert statuses(settings) == ["FINISHED"]
+    assert models(settings) == ["READY"]
 
 
 def test_a_store_is_made_whole_or_not_at_all(

@@ -6,17 +6,31 @@ making another variant (licence, verdict, commit) is a tag. A metric that was no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
+from pocket_opt.config.schema import Intents
 from pocket_opt.identity import digest
 from pocket_opt.report.rows import COLUMNS, make_rows
 from pocket_opt.report.table import number
 from pocket_opt.results import FailureRecord
 
 DECODING = ("language", "task", "timestamps", "batch_size", "max_new_tokens")
-LONGEST = 500
-"""Characters of a parameter; trackers cut longer ones silently."""
+NAMES = ("recipe", "target", "level", "level_rank", "overrides")
+INTENT = "intent."
+PARAMS = (
+    *(*NAMES, "weights", "seed", "family", "runtime", "decoder", "decoding"),
+    *(*DECODING, *(INTENT + intent.name for intent in fields(Intents)), "passes"),
+)
+"""The parameters of every run."""
+
+LONGEST, LONGEST_NAME = 6000, 200
+"""Characters of a parameter (MLflow's limit), and of a metric's name (MLflow takes 250, with the group)."""
+
+_REFUSED = re.compile(r"[^\w.\- ]")
+"""What may not be in the name of a metric in MLflow; its `/` would make groups."""
 
 
 def params(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -24,23 +38,28 @@ def params(manifest: Mapping[str, Any]) -> dict[str, str]:
     config = manifest["config"]
     decoding = config.get("decoding", {})
     table = {
-        **{name: manifest[name] for name in ("recipe", "target", "level", "level_rank", "weights", "seed")},
+        **{name: manifest[name] for name in (*NAMES, "weights", "seed")},
         "overrides": " ".join(manifest["overrides"]),
         "family": manifest["metadata"].get("family", ""),
         "runtime": manifest["metadata"].get("runtime", ""),
         "decoder": config.get("decoder", {}).get("name", ""),
         "decoding": decoding.get("name", ""),
         **{name: decoding.get(name) for name in DECODING},
-        **{f"intent.{name}": value for name, value in config.get("level", {}).get("intents", {}).items()},
+        **{INTENT + name: value for name, value in config.get("level", {}).get("intents", {}).items()},
         "passes": " > ".join(_pass_text(node) for node in manifest["nodes"] if node["kind"] == "build"),
     }
-    return {name: _short(value) for name, value in table.items()}
+    return _all(table)
+
+
+def failure_params(failure: FailureRecord) -> dict[str, str]:
+    """The same of a variant that failed, empty where only a finished one knows it."""
+    return _all({**asdict(failure), "overrides": " ".join(failure.overrides)})
 
 
 def metrics(manifest: Mapping[str, Any]) -> dict[str, float]:
     """Every metric as `group/name`; also the level's rank, and whether the budget is kept where it was checked."""
     table = {
-        f"{group}/{name}": float(metric["value"])
+        f"{group}/{_metric_name(name)}": float(metric["value"])
         for group, found in manifest["metrics"].items()
         for name, metric in found.items()
     }
@@ -123,6 +142,16 @@ def _pass_text(node: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text[:12] + "…" if len(text) == 64 else text
+
+
+def _metric_name(text: str) -> str:
+    """`text`, which may hold a condition of the user's data, in MLflow's alphabet; another text, another name."""
+    clean = _REFUSED.sub("_", text)[:LONGEST_NAME]
+    return text if clean == text else f"{clean}_{digest('metric', text)[:6]}"
+
+
+def _all(table: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _short(table.get(name, "")) for name in PARAMS}
 
 
 def _short(value: Any) -> str:
