@@ -19,12 +19,13 @@ from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
+from pocket_opt.measures import SOURCE, measure_context, measures
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.targets import load_target
 
 SAMPLE_CLIPS = "sample:evaluation"
-SOURCE, STUDENT, BASELINE = "source", "student", "baseline."
+STUDENT = "student"
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         last = step.name
     drafts, last, removed = apply_edits(drafts, config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
-    context = _measure_context(config, clips_path) | {"language": language}
-    drafts += _measures(config, last, has_data=data is not None, off=off)
+    context = measure_context(config, clips_path) | {"language": language}
+    drafts += measures(config, last, has_data=data is not None, off=off)
     edits = read_edits(config.nodes)
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off
@@ -173,73 +174,6 @@ def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset | None]:
         return None, Dataset.open(own or SAMPLE_CLIPS, where=where)
     data = Dataset.open(own, where=where)
     return data, data
-
-
-def _measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
-    """What measurements may ask for; each takes the parameters that it declares."""
-    decoding = config.decoding
-    context: dict[str, Any] = {
-        "task": decoding.task,
-        "timestamps": decoding.timestamps,
-        "batch_size": decoding.batch_size,
-        "max_new_tokens": decoding.max_new_tokens,
-        "threads": config.target.threads,
-    }
-    if clips is not None:
-        context |= {"data_path": str(clips.source.absolute()), "data_digest": clips.digest()}
-    if config.data.evaluation.limit is not None:
-        context["limit"] = config.data.evaluation.limit
-    return context
-
-
-def _measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
-    """The measurements of the variant and of its baseline, the source model."""
-    reference = result == SOURCE
-    wanted = [
-        Draft(name, name, {}, {"model": result}, "measured on the result")
-        for name in ("quality", "latency", "memory")
-    ]
-    wanted.append(Draft("profile", "profile", {}, {"model": result}, "where the time goes"))
-    if not reference:
-        wanted += [
-            Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
-            for name in ("quality", "latency", "memory")
-        ]
-        wanted += [
-            Draft(
-                "degradation",
-                "degradation",
-                {},
-                {"quality": "quality", "baseline": BASELINE + "quality"},
-                "against NONE",
-            ),
-            Draft(
-                "parity",
-                "parity",
-                {},
-                {"model": result, "source": SOURCE},
-                "numerical distance from the source",
-            ),
-        ]
-    else:
-        off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
-    without_data = ("quality", BASELINE + "quality", "degradation")
-    if not has_data:
-        weights = config.recipe.model.weights
-        why = (
-            "random weights say nothing"
-            if weights == "random"
-            else "no evaluation data: set data.evaluation.path=DIR"
-        )
-        off |= {draft.name: why for draft in wanted if draft.name in without_data}
-    for name, edit in read_edits(config.nodes).items():
-        if not edit.enabled:
-            off |= {
-                draft.name: "switched off by you"
-                for draft in wanted
-                if name in (draft.name, *draft.inputs.values())
-            }
-    return wanted
 
 
 def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:

@@ -18,7 +18,6 @@ from pocket_opt.bundle.manifest import (
     without_times,
     write_manifest,
 )
-from pocket_opt.bundle.metrics import BASELINE
 from pocket_opt.bundle.publication import CARD, MANIFEST, MEASUREMENTS, RUNNER, place_file, publish, staging
 from pocket_opt.bundle.schema import schema_errors
 from pocket_opt.bundle.scrub import scrub
@@ -26,6 +25,7 @@ from pocket_opt.disk import storage_error
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import read_json
 from pocket_opt.identity import file_digest
+from pocket_opt.measures import BASELINE
 from pocket_opt.results import VariantRecord
 
 PACKAGE = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pocket_opt.artifact import Artifact, Component
+from pocket_opt.measures import BASELINE, SOURCE
 from pocket_opt.passes import MEASUREMENTS
 from pocket_opt.results import NodeRecord
 
@@ -13,9 +14,6 @@ Metrics = dict[str, dict[str, dict[str, Any]]]
 """group -> name -> `{"value", "unit", "n", "method"}`."""
 
 GROUPS = ("quality", "size", "latency", "memory", "parity", "profile")
-SOURCE, BASELINE = "source", "baseline."
-"""The planner's names: the node of the source model, and the prefix of measurements made on it for comparison."""
-
 MB = 1e6
 _SETTINGS = ("processor", "json")
 """Formats of components that are no model files: tokenizer, preprocessor, generation settings."""

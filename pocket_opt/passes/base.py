@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -37,8 +37,8 @@ def planned(default: Any, *, instead: str) -> Any:
     return field(default=default, metadata={"instead": instead})
 
 
-def positive(default: Any) -> Any:
-    """A number from 1 on."""
+def positive(default: Any = MISSING) -> Any:
+    """A number from 1 on; it must be given where there is no default."""
     return field(default=default, metadata={"at_least": 1})
 
 

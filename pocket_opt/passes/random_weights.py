@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ class RandomWeightsParams:
         target_positions: the longest text in tokens, prompt included.
     """
 
-    d_model: int
-    encoder_layers: int
-    decoder_layers: int
-    heads: int
-    mels: int = 80
-    vocab: int = 51_865
+    d_model: int = positive()
+    encoder_layers: int = positive()
+    decoder_layers: int = positive()
+    heads: int = positive()
+    mels: int = positive(80)
+    vocab: int = positive(51_865)
     ffn_dim: int = 0
-    source_positions: int = 1_500
-    target_positions: int = 448
+    source_positions: int = positive(1_500)
+    target_positions: int = positive(448)
     seed: int = 0
 
 
@@ -51,20 +51,19 @@ class RandomWeights(Pass[RandomWeightsParams]):
     inputs = ()
 
     def check(self, params: RandomWeightsParams) -> None:
-        """Sizes are positive, heads divide the width, the vocabulary has room for Whisper's tokens."""
-        from pocket_opt.models.whisper.vocabulary import Vocabulary
-
-        dims = _dims(params)
-        for key, value in dims.metadata().items():
-            if value <= 0:
-                raise UserError(f"'{key}' is {value}", where="architecture", allowed="a positive number")
+        """Heads share the width."""
         if params.d_model % (2 * params.heads):
             raise UserError(
                 f"d_model {params.d_model} cannot be divided among {params.heads} heads of even width",
                 where="architecture",
                 allowed="d_model a multiple of 2 * heads",
             )
-        Vocabulary.of_size(params.vocab, dims.window_s)
+
+    def requires(self, inputs: Inputs, params: RandomWeightsParams) -> None:  # noqa: ARG002
+        """The vocabulary has room for Whisper's special tokens."""
+        from pocket_opt.models.whisper.vocabulary import Vocabulary
+
+        Vocabulary.of_size(params.vocab, _dims(params).window_s)
 
     def run(
         self,

@@ -70,7 +70,6 @@ def test_an_english_only_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"encoder_layers": 0}, "'encoder_layers' is 0"),
         ({"heads": 5}, "cannot be divided among 5 heads"),
         ({"vocab": 300}, "no room"),
     ],
