@@ -27,7 +27,7 @@ from pocket_opt.identity import digest
 from pocket_opt.planner import Plan
 from pocket_opt.report.html import write_report
 from pocket_opt.results import FailureRecord
-from pocket_opt.store import remove_tree
+from pocket_opt.scratch import remove_tree
 from pocket_opt.variants import run_variant
 
 SESSIONS = ".sessions"

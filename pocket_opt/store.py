@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,9 +24,9 @@ from pocket_opt.disk import storage_error, sync
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import read_json, write_atomically
 from pocket_opt.identity import file_digest
+from pocket_opt.scratch import own_name, remove_tree, sweep_dead
 
 ENTRY = "entry.json"
-HOST = socket.gethostname().replace(".", "-")
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,9 @@ class Store:
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
         """A new empty directory to build `key` in; removed afterwards unless it was published."""
-        part = self._parts / f"{key}.{HOST}.{os.getpid()}.{uuid4().hex[:8]}"
+        part = self._parts / own_name(key)
         try:
-            self._sweep_parts()
+            sweep_dead(self._parts)
             part.mkdir(parents=True)
             yield part
         except OSError as error:
@@ -138,7 +136,7 @@ class Store:
         for root in self._objects.glob("*/*"):
             if self._read(root.name) is None:
                 self._isolate(root)
-        self._sweep_parts()
+        sweep_dead(self._parts)
         remove_tree(self.quarantine)
         return count, freed
 
@@ -204,7 +202,7 @@ class Store:
 
     def _remove(self, key: str) -> None:
         """Rename first, so that nobody reads a half-removed entry."""
-        doomed = self._parts / f"removed.{HOST}.{os.getpid()}.{uuid4().hex[:8]}"
+        doomed = self._parts / own_name("removed")
         self._move(self.path(key), doomed)
         remove_tree(doomed)
         (self._verified / f"{key}.json").unlink(missing_ok=True)
@@ -218,32 +216,6 @@ class Store:
             return
         except OSError as error:
             raise storage_error(error, self.root) from error
-
-    def _sweep_parts(self) -> None:
-        """Remove what processes of this host left behind when they were killed."""
-        if not self._parts.is_dir():
-            return
-        for part in self._parts.iterdir():
-            pieces = part.name.rsplit(".", 3)
-            ours = len(pieces) == 4 and pieces[1] == HOST and pieces[2].isdigit()
-            if ours and not is_alive(int(pieces[2])):
-                remove_tree(part)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this host has this number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def remove_tree(root: Path) -> None:
-    """Remove a directory with read-only files in it; absent is fine."""
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def _stamps(entry: Entry) -> dict[str, list[int]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pocket_opt.home import read_json, write_atomically
 from pocket_opt.identity import digest
-from pocket_opt.store import is_alive
+from pocket_opt.scratch import is_alive
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"

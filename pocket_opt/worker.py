@@ -18,7 +18,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.scratch import scratch
 
 TAIL_LINES = 15
 PR_SET_PDEATHSIG = 1
@@ -77,10 +77,10 @@ def call(
         WorkerError: it crashed, was killed, ran longer than `timeout_s` seconds, or replied with nothing.
         PocketOptError, UserError: as the task raised them.
     """
-    with tempfile.TemporaryDirectory(prefix="pocket_opt-job-") as scratch:
-        job = Path(scratch) / "job.json"
+    with scratch("job") as folder:
+        job = folder / "job.json"
         job.write_text(json.dumps({"task": task, "payload": payload, "parent": os.getpid()}))
-        with (Path(scratch) / "stderr").open("w+b") as stderr:
+        with (folder / "stderr").open("w+b") as stderr:
             return _supervise(job, stderr, python, env, timeout_s, on_progress)
 
 

@@ -17,7 +17,8 @@ from pocket_opt import store as store_module
 from pocket_opt.disk import storage_error
 from pocket_opt.errors import PocketOptError
 from pocket_opt.identity import digest
-from pocket_opt.store import HOST, Store, is_alive
+from pocket_opt.scratch import HOST
+from pocket_opt.store import Store
 
 
 @pytest.fixture
@@ -279,17 +280,6 @@ def write_artifact_in(root: Path) -> None:
     root.mkdir(parents=True)
     write_artifact(root)
     (root / "model.bin").chmod(0o444)
-
-
-def test_a_process_is_alive_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_alive(os.getpid())
-    assert not is_alive(dead_pid())
-
-    def refuse(pid: int, signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", refuse)
-    assert is_alive(1)
 
 
 # locks

@@ -121,11 +121,11 @@ def test_a_worker_may_call_a_worker() -> None:
 
 
 def test_no_job_files_stay_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("POCKET_OPT_HOME", str(tmp_path))
     call("worker_tasks:double", {"number": 1})
     with pytest.raises(WorkerError):
         call("worker_tasks:segfault", {})
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 # errors

@@ -20,7 +20,7 @@ from filelock import FileLock
 from pocket_opt.artifact import link_file
 from pocket_opt.disk import sync
 from pocket_opt.errors import PocketOptError
-from pocket_opt.store import remove_tree
+from pocket_opt.scratch import remove_tree
 
 MANIFEST = "manifest.json"
 CARD = "README.md"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from pocket_opt.bundle.publication import CARD, MANIFEST, MEASUREMENTS
 from pocket_opt.report import flat
 from pocket_opt.report.charts import charts
+from pocket_opt.scratch import scratch
 
 LARGEST_TABLE = 10_000_000
 """Bytes above which a measurement's table is left out."""
@@ -20,8 +20,7 @@ LARGEST_TABLE = 10_000_000
 @contextmanager
 def attachments(manifest: Mapping[str, Any], directory: Path) -> Iterator[Path]:
     """A temporary folder with copies of what belongs to the bundle in `directory`."""
-    with tempfile.TemporaryDirectory(prefix="pocket_opt-tracking-") as scratch:
-        folder = Path(scratch)
+    with scratch("tracking") as folder:
         for name in (MANIFEST, CARD):
             shutil.copyfile(directory / name, folder / name)
         (folder / "plan.txt").write_text(flat.plan_text(manifest), encoding="utf-8")
