@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ class Clip:
     """One recording and what is said in it.
 
     Attributes:
-        id: path relative to the list, unique in the data set.
+        id: path relative to the list, or name and start of the SHA-256 of a file elsewhere; unique in the data set.
         path: the audio file.
         text: what is said, in the language spoken.
         sha256: of the audio file, hexadecimal.
@@ -74,12 +75,14 @@ class Dataset:
 
         Raises:
             UserError: with file and line: no such place, no or an empty list, wrong columns, a file that is missing,
-                listed twice, not audio, or not the one whose SHA-256 is given.
+                cannot be read, is listed twice, no audio, or not the one whose SHA-256 is given.
         """
         path = find_list(shipped.locate(str(source), holding=LISTS, where=where), where=where)
         rows = read_rows(path)
         _check_files(path, rows)
-        return Dataset(path, tuple(_clip(path, row) for row in rows))
+        clips = tuple(_clip(path, row) for row in rows)
+        _check_ids(rows, clips)
+        return Dataset(path, clips)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -117,9 +120,27 @@ def _audio_path(listed: Path, row: Row) -> Path:
     return listed.parent / (row.text("file") or "")
 
 
+@contextmanager
+def _reading(path: Path, row: Row) -> Iterator[None]:
+    """The disk's refusal while `path` is looked at, as an error in its row."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror})",
+            where=row.where,
+            fix="give yourself permission to read it, or remove the line",
+        ) from None
+
+
+def _is_there(path: Path, row: Row) -> bool:
+    with _reading(path, row):
+        return path.is_file()
+
+
 def _check_files(listed: Path, rows: list[Row]) -> None:
-    """Every file is there, and none is listed twice."""
-    missing = [row for row in rows if not _audio_path(listed, row).is_file()]
+    """Every file is there."""
+    missing = [row for row in rows if not _is_there(_audio_path(listed, row), row)]
     if missing:
         more = f" (and {len(missing) - 1} more of {len(rows)})" if len(missing) > 1 else ""
         raise UserError(
@@ -128,9 +149,13 @@ def _check_files(listed: Path, rows: list[Row]) -> None:
             allowed=f"paths relative to {listed.parent}",
             fix="correct the path, or remove the line",
         )
-    seen: dict[Path, Row] = {}
-    for row in rows:
-        first = seen.setdefault(_audio_path(listed, row).resolve(), row)
+
+
+def _check_ids(rows: list[Row], clips: tuple[Clip, ...]) -> None:
+    """No file is listed twice, however its path is written."""
+    seen: dict[str, Row] = {}
+    for row, clip in zip(rows, clips, strict=True):
+        first = seen.setdefault(clip.id, row)
         if first is not row:
             raise UserError(
                 f"'{row.text('file')}' is listed twice, first in {first.where}",
@@ -141,7 +166,8 @@ def _check_files(listed: Path, rows: list[Row]) -> None:
 
 def _clip(listed: Path, row: Row) -> Clip:
     path = _audio_path(listed, row)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    with _reading(path, row):
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     given = row.text("sha256")
     if given is not None and given.lower() != sha256:
         raise UserError(
@@ -151,7 +177,7 @@ def _clip(listed: Path, row: Row) -> Clip:
         )
     language = row.text("language")
     return Clip(
-        id=path.relative_to(listed.parent).as_posix() if path.is_relative_to(listed.parent) else path.name,
+        id=_id(listed, path, sha256),
         path=path,
         text=row.text("text") or "",
         sha256=sha256,
@@ -161,6 +187,14 @@ def _clip(listed: Path, row: Row) -> Clip:
         condition=row.text("condition"),
         segments=row.segments(),
     )
+
+
+def _id(listed: Path, path: Path, sha256: str) -> str:
+    """Says the same of the same clips on every machine; a link to a file is taken for the file itself."""
+    folder, place = listed.parent.resolve(), path.parent.resolve() / path.name
+    if place.is_relative_to(folder):
+        return place.relative_to(folder).as_posix()
+    return f"{path.stem}-{sha256[:8]}{path.suffix}"
 
 
 def _duration_s(path: Path, row: Row, *, verified: bool) -> float:

@@ -122,6 +122,77 @@ def test_digest_is_pinned(tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture
+def elsewhere(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two other recordings of the same name, in folders that the list is not in."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    for folder, value in (("one", 0.1), ("two", 0.2)):
+        (place / folder).mkdir()
+        soundfile.write(place / folder / "a.wav", np.full(1_600, value), 16_000)
+    return place
+
+
+def test_ids_of_files_elsewhere_are_unique_and_tell_no_place(clips: Path, elsewhere: Path) -> None:
+    named = [{"file": str(elsewhere / folder / "a.wav"), "text": "x"} for folder in ("one", "two")]
+    write_json(clips, [*ROWS, *named])
+    data = Dataset.open(clips)
+    ids = [clip.id for clip in data][3:]
+    assert ids == [f"a-{clip.sha256[:8]}.wav" for clip in list(data)[3:]]
+    shutil.move(elsewhere / "one", elsewhere / "three")
+    write_json(clips, [*ROWS, {**named[0], "file": str(elsewhere / "three" / "a.wav")}, named[1]])
+    assert Dataset.open(clips).digest() == data.digest()
+
+
+def test_ids_do_not_depend_on_how_a_path_is_written(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Dataset.open(clips).digest()
+    write_json(clips, [{**row, "file": str(clips / str(row["file"]))} for row in ROWS])
+    monkeypatch.chdir(clips.parent)
+    assert Dataset.open(clips.name).digest() == Dataset.open(clips).digest() == expected
+    write_json(clips, [{**row, "file": f"sub/../{row['file']}"} for row in ROWS])
+    assert Dataset.open(clips).digest() == expected
+
+
+def test_a_linked_file_has_the_name_of_its_link(clips: Path, elsewhere: Path) -> None:
+    (clips / "linked.wav").symlink_to(elsewhere / "one" / "a.wav")
+    write_json(clips, [{"file": "linked.wav", "text": "x"}])
+    assert [clip.id for clip in Dataset.open(clips)] == ["linked.wav"]
+
+
+def test_the_same_recording_elsewhere_twice_is_a_mistake(clips: Path, elsewhere: Path) -> None:
+    shutil.copy(elsewhere / "one" / "a.wav", elsewhere / "two" / "a.wav")
+    write_json(clips, [{"file": str(elsewhere / folder / "a.wav"), "text": "x"} for folder in ("one", "two")])
+    assert "is listed twice, first in" in error_of(clips)
+
+
+UNREADABLE = Path("/proc/self/mem")
+"""A file that is there and refuses to be read, also to root."""
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason="this system has no /proc")
+def test_a_file_that_cannot_be_read_is_told_with_its_line(clips: Path) -> None:
+    write_json(clips, [ROWS[0], {"file": str(UNREADABLE), "text": "x"}])
+    message = error_of(clips)
+    assert f"{UNREADABLE} cannot be read" in message
+    assert "transcripts.jsonl, line 2" in message
+
+
+def test_a_folder_that_cannot_be_entered_is_told_with_its_line(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write_json(clips, [ROWS[0]])
+    place = clips / "transcripts.jsonl"
+    is_file = Path.is_file
+    monkeypatch.setattr(
+        Path, "is_file", lambda path: refuse(path) if path.suffix == ".wav" else is_file(path)
+    )
+    message = error_of(place)
+    assert "a.wav cannot be read (Permission denied)" in message
+    assert "transcripts.jsonl, line 1" in message
+
+
 def test_limit_spreads_and_repeats(clips: Path) -> None:
     data = Dataset.open(clips)
     assert data.limit(None) is data
