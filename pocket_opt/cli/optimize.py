@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +83,16 @@ def _near(path: Path | str | None) -> str:
     return str(path)
 
 
-def _checked(arguments: Sequence[str]) -> tuple[list[str], Sequence[Path]]:
+def _checked(arguments: Sequence[str]) -> tuple[list[str], Mapping[str, Path]]:
     """Hydra's flags as they are, and overrides checked; behind `-sc` stand words of its own."""
     if any(word in ("-sc", "--shell-completion") for word in arguments):
-        return list(arguments), ()
+        return list(arguments), {}
     overrides = [word for word in arguments if ("=" in word or word[:1] == "~") and word[:1] != "-"]
     checked = check(overrides, sweep=False)
     return [word for word in arguments if word not in overrides] + [*checked.lines], checked.recipe_files
 
 
-def _hydra(arguments: list[str], recipe_files: Sequence[Path] = ()) -> int:
+def _hydra(arguments: list[str], recipe_files: Mapping[str, Path]) -> int:
     """Hand over to Hydra: its own questions, and launchers that run variants in other processes."""
     import hydra
 

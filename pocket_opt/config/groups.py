@@ -5,21 +5,36 @@ Works from a checkout, an editable install and a wheel (which carries the three 
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import yaml
 
+from pocket_opt.config.parsing import expanded
 from pocket_opt.config.schema import LEVELS
 from pocket_opt.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent.parent
 USER_RECIPES = "POCKET_OPT_RECIPES"
 GROUPS = ("recipe", "target", "level", "decoder", "decoding", "tracking", "experiment")
+FILE_CHOICE = "file-"
+"""Begins the choice that stands for a recipe file which the user named by its path."""
+
 _OWN_FOLDERS = {"recipe": "recipes", "experiment": "experiments"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date is text, as everywhere in Hydra."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
+        for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def data_folder(name: str) -> Path:
@@ -40,19 +55,24 @@ def choices(group: str) -> dict[str, Path]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; UserError with file and line if it is not one."""
     try:
-        table = yaml.safe_load(path.read_text())
+        table = yaml.load(_text(path), _Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
         raise UserError(f"{problem}", where=f"{path}{line}", fix="correct the file") from error
+    if not isinstance(table, dict):
+        raise UserError("the file holds no table of keys", where=str(path), fix="see recipes/ for examples")
+    return table
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the file cannot be read ({error})", where=str(path), fix="check the path"
         ) from error
-    if not isinstance(table, dict):
-        raise UserError("the file holds no table of keys", where=str(path), fix="see recipes/ for examples")
-    return table
 
 
 def summary(group: str, name: str) -> str:
@@ -65,21 +85,64 @@ def summary(group: str, name: str) -> str:
 
 def recipe_file(text: str) -> Path | None:
     """The file meant by `recipe=TEXT` when it is a path rather than a name."""
-    return Path(text).expanduser() if text.endswith((".yaml", ".yml")) or os.sep in text else None
+    is_path = text.endswith((".yaml", ".yml")) or os.sep in text
+    return expanded(text, where=f"recipe={text}") if is_path else None
 
 
-def register(recipe_files: Iterable[Path] = ()) -> None:
-    """Put recipes and experiments (and the recipe files that the user named) where Hydra finds them."""
-    from hydra.core.config_store import ConfigStore
+def recipe_choice(text: str) -> str:
+    """What Hydra and the identity of a row call `recipe=TEXT`: a name as it is, a file by its content.
 
-    store = ConfigStore.instance()
-    recipes = choices("recipe") | {path.stem: path for path in recipe_files}
-    for name, path in recipes.items():
-        store.store(group="recipe", name=name, node={**read_yaml(path), "name": name}, provider=str(path))
+    So files of one name are told apart wherever they lie, and the same file keeps its rows when it is moved.
+    """
+    path = recipe_file(text)
+    return text if path is None else FILE_CHOICE + hashlib.sha256(_text(path).encode()).hexdigest()[:8]
+
+
+def register(recipe_files: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Put recipes and experiments, and the recipe files that the user named (by choice), where Hydra finds them."""
+    for choice, path in {**choices("recipe"), **recipe_files}.items():
+        _store("recipe", choice, path, {**_recipe(path), "name": path.stem})
     for name, path in choices("experiment").items():
-        store.store(
-            group="experiment", name=name, node=read_yaml(path), package="_global_", provider=str(path)
+        _store("experiment", name, path, read_yaml(path), package="_global_")
+
+
+def _store(group: str, choice: str, path: Path, table: dict[str, Any], package: str | None = None) -> None:
+    from hydra.core.config_store import ConfigStore
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        ConfigStore.instance().store(
+            group=group, name=choice, node=table, package=package, provider=str(path)
         )
+    except OmegaConfBaseException as error:
+        what = str(error).splitlines()[0]
+        raise UserError(
+            what, where=str(path), allowed="text, numbers, lists, tables", fix="correct the file"
+        ) from error
+
+
+def _recipe(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The table of a recipe that begins with recipes which are there, and not with itself.
+
+    Args:
+        above: the recipes that begin with this one.
+    """
+    table, where = read_yaml(path), f"{path}: defaults"
+    bases = table.get("defaults", [])
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(
+            f"'{bases}' is no list of recipes",
+            where=where,
+            allowed=", ".join(choices("recipe")),
+            fix="write defaults: [RECIPE, _self_]",
+        )
+    if path in above:
+        raise UserError("the recipe begins with itself", where=where, fix="name another recipe")
+    for base in bases:
+        if base != "_self_":
+            check_choice("recipe", base, where=where)
+            _recipe(choices("recipe")[base], (*above, path))
+    return table
 
 
 def sets_values(experiment: str) -> bool:
@@ -105,7 +168,7 @@ def _folders(group: str) -> Iterator[Path]:
     else:
         yield data_folder("conf") / group
     if group == "recipe" and os.environ.get(USER_RECIPES):
-        folder = Path(os.environ[USER_RECIPES]).expanduser()
+        folder = expanded(os.environ[USER_RECIPES], where=f"${USER_RECIPES}")
         if not folder.is_dir():
             raise UserError(
                 f"there is no directory {folder}", where=f"${USER_RECIPES}", fix="correct or unset it"

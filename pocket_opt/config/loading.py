@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
 
 PLACE = "configuration"
+BASIC = "basic"
+"""Hydra's launcher that runs one variant after the other in this process, as we do without it."""
 
 
 def load(lines: Sequence[str]) -> Config:
     """The configuration that `lines` (overrides as typed) describe; UserError for anything wrong in them."""
     overrides = check(lines, sweep=False)
-    return from_table(compose(overrides), lines, recipe_files=overrides.recipe_files)
+    return from_table(compose(overrides), lines, recipe_files=overrides.recipe_files.values())
 
 
 def from_table(
-    table: Mapping[str, Any], lines: Sequence[str] = (), *, recipe_files: Sequence[Path] = ()
+    table: Mapping[str, Any], lines: Sequence[str] = (), *, recipe_files: Iterable[Path] = ()
 ) -> Config:
     """The configuration in a composed table (without Hydra's own part).
 
@@ -42,7 +44,7 @@ def from_table(
         raise
 
 
-def _file_of(key: str, table: Mapping[str, Any], recipe_files: Sequence[Path]) -> str:
+def _file_of(key: str, table: Mapping[str, Any], recipe_files: Iterable[Path]) -> str:
     """The file that holds a key: that of the choice made in its group, else the defaults."""
     group = key.split(".", maxsplit=1)[0]
     if group not in groups.GROUPS or not isinstance(table.get(group), Mapping):
@@ -53,7 +55,7 @@ def _file_of(key: str, table: Mapping[str, Any], recipe_files: Sequence[Path]) -
 
 
 def compose(overrides: Overrides, *, with_hydra: bool = False) -> dict[str, Any]:
-    """Compose the YAML files and `overrides` into one resolved table."""
+    """Compose the YAML files and `overrides` into one resolved table, or into what they say of Hydra itself."""
     from hydra import compose as hydra_compose
     from omegaconf import OmegaConf
 
@@ -62,7 +64,11 @@ def compose(overrides: Overrides, *, with_hydra: bool = False) -> dict[str, Any]
         composed = hydra_compose("config", list(overrides.lines), return_hydra_config=with_hydra)
         if with_hydra:
             hydra = composed.hydra
-            return {"mode": str(hydra.mode), "params": dict(hydra.sweeper.params or {})}
+            return {
+                "mode": str(hydra.mode),
+                "params": dict(hydra.sweeper.params or {}),
+                "launcher": str(hydra.runtime.choices["hydra/launcher"]),
+            }
         table: Any = OmegaConf.to_container(composed, resolve=True)
         return dict(table)
 
@@ -88,10 +94,7 @@ def _hydra() -> Iterator[Any]:
 
 def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
     """The overrides of every variant that `lines` describe: one without a sweep, the product of values with it."""
-    deciding = [line for line in lines if line.lstrip("+").startswith(("experiment=", "hydra.", "hydra/"))]
-    about: dict[str, Any] = {"mode": "", "params": {}}
-    if deciding:
-        about = compose(check(deciding, sweep=True), with_hydra=True)
+    about = _of_hydra(lines)
     params = [f"{key}={value}" for key, value in about["params"].items()]
     if not sweep and "MULTIRUN" not in about["mode"]:
         return [list(lines)]
@@ -107,7 +110,31 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
             [line for line in own if gives_several(line)]
         )
         batches = BasicSweeper.split_arguments(swept, max_batch_size=None)[0]
-    return [[*(line for line in own if not gives_several(line)), *batch] for batch in batches]
+    return [_filled_in(own, batch) for batch in batches]
+
+
+def launcher(lines: Sequence[str]) -> str:
+    """The name of the launcher that `lines` choose, themselves or by an experiment."""
+    return str(_of_hydra(lines)["launcher"])
+
+
+def about_hydra(lines: Sequence[str]) -> list[str]:
+    """Those of `lines` that may say how Hydra is to run."""
+    return [line for line in lines if line.lstrip("+").startswith(("experiment=", "hydra.", "hydra/"))]
+
+
+def _of_hydra(lines: Sequence[str]) -> dict[str, Any]:
+    """Mode, parameters of the sweep and launcher."""
+    deciding = about_hydra(lines)
+    if not deciding:
+        return {"mode": "", "params": {}, "launcher": BASIC}
+    return compose(check(deciding, sweep=True), with_hydra=True)
+
+
+def _filled_in(lines: Sequence[str], values: Sequence[str]) -> list[str]:
+    """`lines` with the values of one variant in the place of those that give several."""
+    rest = iter(values)
+    return [next(rest) if gives_several(line) else line for line in lines]
 
 
 def _as_ours(error: Exception) -> UserError:

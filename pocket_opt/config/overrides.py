@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,10 +26,10 @@ _SWEEP_FUNCTIONS = ("choice", "range", "glob", "interval", "sort", "shuffle", "t
 
 @dataclass(frozen=True)
 class Overrides:
-    """Checked overrides in Hydra's spelling, and the recipe files that the user gave by path."""
+    """Checked overrides in Hydra's spelling, and by choice the recipe files that the user gave by path."""
 
     lines: tuple[str, ...]
-    recipe_files: tuple[Path, ...] = ()
+    recipe_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
@@ -41,39 +41,50 @@ def check(lines: Sequence[str], *, sweep: bool) -> Overrides:
     Raises:
         UserError: no `key=value`, an unknown key or choice, or several values without a sweep.
     """
-    files: dict[str, list[Path]] = {}
+    files: dict[str, Path] = {}
     checked = []
     for line in lines:
         key, sign, value = _split(line)
-        if _root(key) == "hydra":
+        if _root(key) == "hydra" or (key in groups.GROUPS and sign == "~"):
             checked.append(line)
         elif key in groups.GROUPS:
-            names = value if sign == "~" else _check_choices(key, value, sweep=sweep, line=line)
-            files[key] = [
-                path for path in map(groups.recipe_file, value.split(",")) if path and key == "recipe"
-            ]
-            checked.append(line if sign == "~" else f"{key}={names}")
+            chosen = _check_choices(key, value, sweep=sweep, line=line)
+            checked.append(f"{key}={','.join(chosen)}")
+            if key == "recipe":
+                files = {choice: path for choice, path in chosen.items() if path is not None}
         else:
             hint = _check_key(key, line)
             _check_value(line, value, sweep=sweep)
+            _check_name(key, value, line)
             is_text = _strip_none(hint) is str and not (sweep and gives_several(line))
-            checked.append(_set(key, sign, _quoted(value) if is_text else value))
-    return Overrides(tuple(checked), tuple(files.get("recipe", ())))
+            checked.append(_set(key, sign, quoted(value) if is_text else value))
+    return Overrides(tuple(checked), files)
 
 
 def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
-    """The overrides that make a row differ from others of the same recipe, target and level, sorted."""
+    """The overrides that make a row differ from others of the same recipe, target and level.
+
+    Sorted, but for those of nodes: each is applied to what those before it have left.
+    """
     kept = {}
     for line in lines:
         key, sign, value = _split(line)
-        named_otherwise = key in ("recipe", "target", "level") or _root(key) in NEUTRAL_KEYS
-        if not named_otherwise and (key != "experiment" or groups.sets_values(value)):
-            kept[key] = _canonical(key, sign, value)
-    return tuple(sorted(kept.values()))
+        kept[key] = _canonical(key, sign, groups.recipe_choice(value) if key == "recipe" else value)
+    own = [line for line in kept.values() if _makes_a_row(line)]
+    return tuple(sorted(own, key=lambda line: "nodes." if line.startswith("nodes.") else line))
+
+
+def _makes_a_row(line: str) -> bool:
+    key, _, value = _split(line)
+    if key == "recipe":
+        return value.startswith(groups.FILE_CHOICE)
+    if key == "experiment":
+        return groups.sets_values(value)
+    return key not in ("target", "level") and _root(key) not in NEUTRAL_KEYS
 
 
 def _canonical(key: str, sign: str, value: str) -> str:
-    """One spelling for what means the same, however it was typed or handed on by a launcher."""
+    """One spelling for what means the same, however it was typed."""
     text = value.lower() if value.lower() in ("true", "false", "null") else _unquoted(value)
     node = key.removesuffix(".enabled")
     if _is_node(node) and (sign == "~" or (node != key and text == "false")):
@@ -126,41 +137,37 @@ def _set(key: str, sign: str, value: str) -> str:
 
 
 def _is_node(key: str) -> bool:
-    """Whether a key names a whole node: "nodes.fuse", "nodes.baseline.latency"."""
+    """Whether a key names a whole node, or all of the baseline: "nodes.fuse", "nodes.baseline.latency"."""
     parts = key.split(".")
-    return parts[0] == "nodes" and len(parts) == (3 if parts[1:2] == ["baseline"] else 2)
+    return parts[0] == "nodes" and (len(parts) == 2 or (parts[1] == "baseline" and len(parts) == 3))
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(
-            f"there is no recipe file {path}",
-            where=f"{ORIGIN}: recipe={path}",
-            allowed="a YAML file, or one of " + ", ".join(groups.choices("recipe")),
-            fix="correct the path",
-        )
-    return path
-
-
-def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> str:
-    """Check the names that a group is given; returns them with the name of the recipe in the place of its path.
+def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> dict[str, Path | None]:
+    """Check what a group is given; returns the choices, and the files of those that are given by path.
 
     What a function of Hydra's grammar stands for in a sweep, e.g. `glob(H*)`, is checked once it is expanded.
     """
     if not sweep and "," in value:
         raise _needs_sweep(line)
     if sweep and "(" in value:
-        return value
-    return ",".join(_check_choice(group, name.strip(), line) for name in value.split(","))
+        return {value: None}
+    return dict(_check_choice(group, name.strip(), line) for name in value.split(","))
 
 
-def _check_choice(group: str, name: str, line: str) -> str:
+def _check_choice(group: str, name: str, line: str) -> tuple[str, Path | None]:
     path = groups.recipe_file(name) if group == "recipe" else None
+    if path is not None and not path.is_file():
+        raise UserError(
+            f"there is no recipe file {path}",
+            where=f"{ORIGIN}: recipe={path}",
+            allowed="a YAML file, or one of " + ", ".join(groups.choices("recipe")),
+            fix="correct the path",
+        )
     if path is not None:
-        return _existing(path).stem
+        return groups.recipe_choice(name), path
     if not (name == "null" and group == "experiment"):
         groups.check_choice(group, name, where=f"{ORIGIN}: {line}")
-    return name
+    return name, None
 
 
 def _check_value(line: str, value: str, *, sweep: bool) -> None:
@@ -168,7 +175,19 @@ def _check_value(line: str, value: str, *, sweep: bool) -> None:
         raise _needs_sweep(line)
 
 
-def _quoted(value: str) -> str:
+def _check_name(key: str, value: str, line: str) -> None:
+    """The name of a choice is that of its file, and the bundle's directory is called after it."""
+    group, _, last = key.partition(".")
+    if group in groups.GROUPS and last == "name":
+        groups.check_choice(group, value, where=f"{ORIGIN}: {line}")
+        raise UserError(
+            f"the name of a {group} is not set but follows from the choice",
+            where=f"{ORIGIN}: {line}",
+            fix=f"write {group}={value}",
+        )
+
+
+def quoted(value: str) -> str:
     """Text in Hydra's quotes, so that a path may hold `~`, `=`, brackets and whatever else its grammar refuses."""
     if value in ("", "null") or value[:1] in _OPENING or "${" in value:
         return value

@@ -2,7 +2,8 @@
 
 One parser serves everything a user may write: configuration, recipes, levels and the parameters of passes. Supported
 field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], tuple[X, Y], Mapping[str, X] and
-dataclasses. The least value of a number stands in its field's metadata: `{"at_least": 1}`.
+dataclasses. The least value of a number stands in its field's metadata: `{"at_least": 1}`; text that names a place on
+a disk or in a network has `{"place": True}`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocket_opt.errors import UserError, unknown_name
@@ -41,7 +43,26 @@ def parse(kind: type[T], data: Any, *, where: str) -> T:
         least, value = entry.metadata.get("at_least"), values.get(entry.name)
         if least is not None and value is not None and not value >= least:
             raise _wrong(value, f"a number from {least} on", _join(where, entry.name))
+        if entry.metadata.get("place") and value is not None:
+            expanded(value, where=_join(where, entry.name))
     return kind(**values)
+
+
+def expanded(text: str, *, where: str) -> Path:
+    """The path that a user wrote, `~` expanded; UserError if nothing is written or `~name` is nobody."""
+    if not text.strip():
+        raise UserError(
+            "the text is empty where a place is to be named",
+            where=where,
+            fix="name it, or leave the key out (is a variable of your shell not set?)",
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        name = text.split("/", maxsplit=1)[0]
+        raise UserError(
+            f"there is no home directory '{name}'", where=where, fix="correct the path"
+        ) from error
 
 
 def convert(hint: Any, value: Any, *, where: str) -> Any:

@@ -16,16 +16,19 @@ NOT_NEGATIVE = {"at_least": 0}
 POSITIVE = {"at_least": 1}
 """Bounds of numbers, in the metadata of their fields."""
 
+PLACE = {"place": True}
+"""Metadata of text that names a place on a disk or in a network: empty text is a mistake."""
+
 
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model comes from: a hub id, a local directory, or an architecture with random weights."""
 
-    hub: str | None = None  # model hub id, e.g. openai/whisper-tiny
+    hub: str | None = field(default=None, metadata=PLACE)  # model hub id, e.g. openai/whisper-tiny
     revision: str = "main"  # branch, tag or commit of the hub id; resolved to a commit at the first download
-    path: str | None = (
-        None  # local directory in Hugging Face layout; wins over hub. `sample:teacher` is the shipped model
-    )
+    path: str | None = field(
+        default=None, metadata=PLACE
+    )  # local directory in Hugging Face layout; wins over hub. `sample:teacher` is the shipped model
     weights: Literal["pretrained", "random"] = (
         "pretrained"  # random: the real architecture, for speed and size only
     )
@@ -38,8 +41,12 @@ class ModelSource:
 class RecipeData:
     """The data sets a recipe brings along: directories or transcript files."""
 
-    evaluation: str | None = None  # directory or transcripts file for WER; `sample:evaluation` is shipped
-    calibration: str | None = None  # directory or transcripts file for calibration
+    evaluation: str | None = field(
+        default=None, metadata=PLACE
+    )  # directory or transcripts file for WER; `sample:evaluation` is shipped
+    calibration: str | None = field(
+        default=None, metadata=PLACE
+    )  # directory or transcripts file for calibration
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,9 @@ class Tracking:
     """Where runs are recorded."""
 
     name: Literal["mlflow", "none"]  # none records nothing
-    uri: str | None = None  # MLflow tracking URI; null is MLFLOW_TRACKING_URI or sqlite in output_dir
+    uri: str | None = field(
+        default=None, metadata=PLACE
+    )  # MLflow tracking URI; null is MLFLOW_TRACKING_URI or sqlite in output_dir
     upload_models: bool = False  # also upload model files, not only manifest, card and tables
 
 
@@ -129,7 +138,9 @@ class Tracking:
 class EvaluationData:
     """The clips that quality is measured on."""
 
-    path: str | None = None  # directory or transcripts file; null takes the recipe's
+    path: str | None = field(
+        default=None, metadata=PLACE
+    )  # directory or transcripts file; null takes the recipe's
     limit: int | None = field(default=None, metadata=POSITIVE)  # use only so many clips
 
 
@@ -137,7 +148,9 @@ class EvaluationData:
 class CalibrationData:
     """The clips that activation ranges are measured on."""
 
-    path: str | None = None  # directory or transcripts file; null takes the recipe's
+    path: str | None = field(
+        default=None, metadata=PLACE
+    )  # directory or transcripts file; null takes the recipe's
 
 
 @dataclass(frozen=True)
@@ -162,7 +175,7 @@ class Config:
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
-    output_dir: str = "outputs"  # where bundles, reports and logs go
+    output_dir: str = field(default="outputs", metadata=PLACE)  # where bundles, reports and logs go
     timeout_s: float = field(default=3600.0, metadata=POSITIVE)  # limit for one node, in seconds
     fail_fast: bool = False  # in a sweep, stop at the first failure
     seed: int = field(default=0, metadata=NOT_NEGATIVE)  # seed of everything random

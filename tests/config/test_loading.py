@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocket_opt.config import groups
-from pocket_opt.config.loading import expand, from_table, load
+from pocket_opt.config.loading import BASIC, expand, from_table, launcher, load
 from pocket_opt.config.schema import LEVELS
 from pocket_opt.errors import UserError
 
@@ -138,6 +138,21 @@ def test_a_recipe_file_may_begin_with_a_shipped_one(tmp_path: Path) -> None:
     assert (found.name, found.license, found.model.hub) == ("mine", "MIT", "openai/whisper-tiny")
 
 
+def test_a_recipe_file_may_begin_with_the_shipped_one_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "whisper_tiny.yaml"
+    path.write_text("defaults: [whisper_tiny, _self_]\nlicense: MIT\n")
+    found = load([f"recipe={path}"]).recipe
+    assert (found.name, found.license, found.model.hub) == ("whisper_tiny", "MIT", "openai/whisper-tiny")
+    assert load(["recipe=whisper_tiny"]).recipe.license == "Apache-2.0"
+
+
+def test_a_date_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE.replace("somewhere", "x, revision: 2024-01-01") + "summary: 2024-01-02 10:00:00\n")
+    found = load([f"recipe={path}"]).recipe
+    assert (found.model.revision, found.summary) == ("2024-01-01", "2024-01-02 10:00:00")
+
+
 def test_the_users_directory_of_recipes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(groups.USER_RECIPES, str(recipe.parent))
     groups.choices.cache_clear()
@@ -161,13 +176,25 @@ def test_the_users_directory_of_recipes(recipe: Path, monkeypatch: pytest.Monkey
         ("decoding.max_new_tokens=0", "'0' (int) stands where a number from 1 on is expected"),
         ("target.threads=-1", "'-1' (int) stands where a number from 0 on is expected"),
         ("level.intents.weights=int3", "there is no value 'int3', did you mean 'int8'?"),
-        ("level.name=FOO", "there is no value 'FOO'"),
+        ("level.name=FOO", "there is no level 'FOO'"),
         ("decoding.task=translte", "there is no value 'translte', did you mean 'translate'?"),
         ("recipe.family=whispr", "there is no value 'whispr', did you mean 'whisper'?"),
         ("recipe.model=3", "'3' (int) stands where a table of keys is expected"),
         ("recipe.model={pth: x}", "there is no key 'pth', did you mean 'path'?"),
         ("recipe.model.architecture.d_model=big", "'big' (str) stands where a whole number"),
         ("output_dir=null", "nothing stands where text is expected"),
+        ("output_dir=", "the text is empty where a place is to be named"),
+        ("output_dir=~nosuchuser/x", "there is no home directory '~nosuchuser'"),
+        ("data.evaluation.path=", "the text is empty"),
+        ("data.evaluation.path=''", "the text is empty"),
+        ("data.calibration.path= ", "the text is empty"),
+        ("recipe.data.evaluation=", "the text is empty"),
+        ("recipe.data.calibration=", "the text is empty"),
+        ("recipe.model.path=", "the text is empty"),
+        ("recipe.model.path=~nosuchuser/m", "there is no home directory '~nosuchuser'"),
+        ("recipe.model.hub=", "the text is empty"),
+        ("recipe.student.path=", "the text is empty"),
+        ("tracking.uri=", "the text is empty"),
         ("nodes=3", "'3' (int) stands where a table of keys is expected"),
         ("nodes.x.params={", "the value cannot be read"),
     ],
@@ -208,6 +235,51 @@ def test_a_mistake_in_a_recipe_is_told_with_its_file(
     assert caught.value.where == f"{path}: {key}"
 
 
+@pytest.mark.parametrize(
+    ("content", "what", "key"),
+    [
+        (
+            "defaults: [whisper_tyni, _self_]\n",
+            "no recipe 'whisper_tyni', did you mean 'whisper_tiny'",
+            ": defaults",
+        ),
+        ("defaults: whisper_tiny\n", "'whisper_tiny' is no list of recipes", ": defaults"),
+        ("defaults: [{recipe: whisper_tiny}]\n", "is no list of recipes", ": defaults"),
+        (RECIPE + "summary: !!set {a}\n", "is not a supported primitive type", ""),
+        (RECIPE.replace("somewhere", "'${a'"), "no viable alternative at input '${a'", ""),
+    ],
+)
+def test_what_cannot_be_put_together_is_told_with_its_file(
+    tmp_path: Path, content: str, what: str, key: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load([f"recipe={path}"])
+    assert what in caught.value.what
+    assert caught.value.where == f"{path}{key}"
+
+
+def test_recipes_that_begin_with_one_another_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(groups.USER_RECIPES, str(tmp_path))
+    for names in (("whisper_tiny", "whisper_tiny"), ("one", "two")):
+        for name, base in (names, names[::-1]):
+            (tmp_path / f"{name}.yaml").write_text(f"defaults: [{base}, _self_]\n")
+        groups.choices.cache_clear()
+        with pytest.raises(UserError, match="the recipe begins with itself") as caught:
+            load(["recipe=pocket_whisper"])
+        assert caught.value.where.startswith(str(tmp_path))
+        for name in names:
+            (tmp_path / f"{name}.yaml").unlink(missing_ok=True)
+
+
+def test_a_recipe_of_a_user_who_is_not_there_is_told() -> None:
+    with pytest.raises(UserError, match="there is no home directory '~nosuchuser'"):
+        load(["recipe=~nosuchuser/m.yaml"])
+
+
 def test_a_recipe_in_the_users_directory_is_named_by_its_file(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +294,6 @@ def test_a_recipe_in_the_users_directory_is_named_by_its_file(
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("defaults: [whisper_tyni, _self_]\n", "Could not load 'recipe/whisper_tyni'"),
         (RECIPE.replace("somewhere", "'${nowhere}'"), "Interpolation key 'nowhere' not found"),
         (RECIPE.replace("somewhere", "'${oc.env:NOT_SET}'"), "Environment variable 'NOT_SET' not found"),
     ],
@@ -315,6 +386,18 @@ def test_what_does_not_vary_is_handed_on_as_it_was_typed() -> None:
     fixed = ["recipe.model.path=~/x", "~nodes.fuse", "nodes.x.params.a=[1,2]"]
     found = expand([*fixed, "level=NONE,HIGH"], sweep=True)
     assert found == [[*fixed, "level=NONE"], [*fixed, "level=HIGH"]]
+
+
+def test_every_override_stays_in_its_place() -> None:
+    found = expand(["nodes.a.params.x=1,2", "seed=3", "nodes.b.pass=fuse"], sweep=True)
+    assert found[0] == ["nodes.a.params.x=1", "seed=3", "nodes.b.pass=fuse"]
+
+
+def test_the_launcher_is_the_chosen_one() -> None:
+    assert launcher([]) == launcher(["level=NONE", "hydra.mode=MULTIRUN"]) == BASIC
+    assert launcher(["hydra/launcher=joblib", "level=NONE"]) == "joblib"
+    with pytest.raises(UserError, match="Could not find 'hydra/launcher/joblip'"):
+        launcher(["hydra/launcher=joblip"])
 
 
 def test_hydras_mode_makes_a_sweep() -> None:

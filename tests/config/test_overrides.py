@@ -35,6 +35,7 @@ def lines(*given: str, sweep: bool = False) -> tuple[str, ...]:
         ("output_dir=${oc.env:HOME}/x", "++output_dir=${oc.env:HOME}/x"),
         ("~nodes.fuse", "++nodes.fuse.enabled=false"),
         ("~nodes.fuse=null", "++nodes.fuse.enabled=false"),
+        ("~nodes.baseline", "++nodes.baseline.enabled=false"),
         ("~nodes.baseline.latency", "++nodes.baseline.latency.enabled=false"),
         ("~data.evaluation.path", "++data.evaluation.path=null"),
         ("~nodes.fuse.params.x", "++nodes.fuse.params.x=null"),
@@ -116,10 +117,10 @@ def test_a_recipe_file_is_taken_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("family: whisper\n")
     found = check([f"recipe={path}"], sweep=False)
-    assert found.lines == ("recipe=mine",)
-    assert found.recipe_files == (path,)
+    assert found.lines == ("recipe=file-65fdd501",)
+    assert found.recipe_files == {"file-65fdd501": path}
     last = check([f"recipe={path}", "recipe=whisper_tiny"], sweep=False)
-    assert last.recipe_files == ()
+    assert last.recipe_files == {}
     assert last.lines[-1] == "recipe=whisper_tiny"
 
 
@@ -128,10 +129,10 @@ def test_a_sweep_over_recipe_files_checks_each(tmp_path: Path) -> None:
     first.write_text("family: whisper\n")
     with pytest.raises(UserError, match=f"there is no recipe file {second}"):
         lines(f"recipe={first},{second}", sweep=True)
-    second.write_text("family: whisper\n")
-    found = check([f"recipe={first},{second},whisper_tiny"], sweep=True)
-    assert found.lines == ("recipe=a,b,whisper_tiny",)
-    assert found.recipe_files == (first, second)
+    second.write_text("license: MIT\n")
+    found = check([f"recipe={first}, {second},whisper_tiny"], sweep=True)
+    assert list(found.recipe_files.values()) == [first, second]
+    assert found.lines == (f"recipe={','.join(found.recipe_files)},whisper_tiny",)
 
 
 def test_a_recipe_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
@@ -173,8 +174,46 @@ def test_a_row_is_what_the_user_set_beyond_recipe_target_and_level() -> None:
     )
 
 
+def test_a_recipe_file_names_the_row_by_its_content(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "mine.yaml" for folder in "abc"]
+    for path, content in zip(files, ("license: MIT\n", "license: other\n", "license: MIT\n"), strict=True):
+        path.parent.mkdir()
+        path.write_text(content)
+    rows = [row_overrides([f"recipe={path}", "seed=1"]) for path in files]
+    assert rows[0] == rows[2] == ("recipe=file-d949dffa", "seed=1")
+    assert rows[1] != rows[0]
+    assert row_overrides(rows[0]) == rows[0]
+    assert row_overrides([f"recipe={files[0]}", "recipe=whisper_tiny"]) == ()
+
+
+def test_the_order_in_which_nodes_are_changed_is_part_of_the_row() -> None:
+    b, a = "nodes.b.pass=fuse", "nodes.a.pass=fuse"
+    assert row_overrides(["seed=1", b, "decoder=basic", a, "~nodes.x"]) == (
+        "decoder=basic",
+        b,
+        a,
+        "seed=1",
+        "~nodes.x",
+    )
+    assert row_overrides([a, b]) != row_overrides([b, a])
+    assert row_overrides(row_overrides(["seed=1", b, a])) == row_overrides(["seed=1", b, a])
+    assert row_overrides(["~nodes.b", "~nodes.a"]) == row_overrides(["~nodes.a", "~nodes.b"])
+
+
+@pytest.mark.parametrize("group", sorted(set(groups.GROUPS) - {"experiment"}))
+def test_the_name_of_a_choice_is_not_set(group: str) -> None:
+    name = next(iter(groups.choices(group)))
+    for line in (f"{group}.name={name}", f"+{group}.name={name}"):
+        with pytest.raises(UserError, match=f"the name of a {group} is not set") as caught:
+            lines(line)
+        assert caught.value.where == f"command line: {line}"
+        assert caught.value.fix == f"write {group}={name}"
+    with pytest.raises(UserError, match=f"there is no {group} '../../x'"):
+        lines(f"{group}.name=../../x")
+
+
 @pytest.mark.parametrize("path", ["~/x", "/a(b)", "it's", "C:\\x\\", "\\'", "'", "a=b"])
-def test_a_row_is_the_same_in_the_quoted_form_that_a_launcher_hands_on(path: str) -> None:
+def test_a_row_is_the_same_in_quotes(path: str) -> None:
     typed = f"recipe.model.path={path}"
     assert row_overrides(lines(typed)) == row_overrides([typed]) == (typed,)
 
@@ -190,6 +229,8 @@ def test_a_row_does_not_depend_on_order_signs_or_what_was_overruled() -> None:
         "++nodes.fuse.enabled=False",
     ):
         assert row_overrides([spelling]) == ("~nodes.fuse",)
+    for spelling in ("~nodes.baseline", "nodes.baseline.enabled=false"):
+        assert row_overrides([spelling]) == ("~nodes.baseline",)
     assert row_overrides(["nodes.baseline.latency.enabled=false"]) == ("~nodes.baseline.latency",)
     assert row_overrides(["nodes.fuse.enabled=true"]) == ("nodes.fuse.enabled=true",)
     assert row_overrides(["~data.evaluation.path"]) == row_overrides(["data.evaluation.path=null"])
