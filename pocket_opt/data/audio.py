@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 """Hz. Every Whisper model was trained at this rate (Radford et al. 2022, section 2.2)."""
+LONGEST = 1 << 60
+"""Samples; a header that states more was written before anybody knew how many there would be."""
 FFMPEG_SUFFIXES = frozenset({".aac", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".wma", ".amr"})
 """Files that libsndfile does not read: AAC and its containers, and relatives."""
 
@@ -41,7 +43,7 @@ def read_audio(path: Path, *, sample_rate: int = SAMPLE_RATE) -> NDArray[np.floa
 
 
 def duration_s(path: Path) -> float:
-    """Seconds of audio that the header of `path` promises; reads no samples.
+    """Seconds of audio that the header of `path` promises; reads samples only where a stream left that open.
 
     Raises:
         UserError: the header cannot be read, it promises no audio, or ffmpeg is needed and not installed.
@@ -60,6 +62,8 @@ def duration_s(path: Path) -> float:
         ) from None
     if not header.frames:
         raise UserError(f"{path.name} holds no samples", where=str(path), fix="remove it from the list")
+    if header.frames > LONGEST:
+        return len(read_audio(path)) / SAMPLE_RATE
     return float(header.duration)
 
 

@@ -103,6 +103,33 @@ def test_what_is_no_audio_is_one_clear_error(tmp_path: Path, name: str) -> None:
     assert "next:" in str(caught.value)
 
 
+def streamed_flac(path: Path, samples: np.ndarray) -> Path:
+    """A FLAC file as an encoder writes it that cannot seek back: it states no number of samples."""
+    soundfile.write(path, samples, 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits in the STREAMINFO block
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_streamed_flac_is_read_to_its_end(tmp_path: Path) -> None:
+    path = streamed_flac(tmp_path / "streamed.flac", 0.5 * tone(440, 16_000, 30))
+    assert soundfile.info(path).frames > 1 << 60
+    np.testing.assert_allclose(read_audio(path), 0.5 * tone(440, 16_000, 30), atol=1e-4)
+    assert duration_s(path) == 30
+
+
+def test_the_length_of_an_mp3_without_its_table_is_an_estimate(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp3"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(48_000 * 5) * np.linspace(0, 1, 48_000 * 5) ** 4
+    soundfile.write(path, noise, 48_000, subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE")
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 10) :])  # the first frame holds the table (Xing)
+    assert soundfile.info(path).frames > 2 * len(noise)
+    assert len(read_audio(path)) == pytest.approx(5 * 16_000, rel=0.02)
+
+
 @pytest.mark.parametrize("name", ["noise", "nothing", "text", "empty"])
 def test_header_tells_what_is_no_audio(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=name):
