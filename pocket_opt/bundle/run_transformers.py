@@ -185,7 +185,7 @@ class Model:
 def read_audio(path: Path, sample_rate: int) -> Floats:
     """Mono samples `[samples]` in -1..1 at `sample_rate` Hz of a wav, flac, ogg or mp3 file.
 
-    Raises AudioError if it is missing, empty, damaged, cut short, or of a kind that libsndfile does not read.
+    Raises AudioError if it is missing, empty, damaged, cut short (mp3 cannot tell), or of a kind not read here.
     """
     import soundfile
 
@@ -193,17 +193,24 @@ def read_audio(path: Path, sample_rate: int) -> Floats:
         raise AudioError(f"{path}: there is no such file")
     try:
         with soundfile.SoundFile(path) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            rate, promised = file.samplerate, file.frames
+            if file.format == "MP3" or promised > 1 << 60:  # only estimated, or left open by a stream
+                promised = 0
+            # Otherwise soundfile seeks after every block, which fails at the end of a stream.
+            file.seekable = lambda: False
+            blocks = [np.zeros(0, np.float32)]
+            while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(axis=1))
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: cannot be read as wav, flac, ogg or mp3 ({error})") from error
+    samples = np.concatenate(blocks)
     if len(samples) < promised:
         raise AudioError(f"{path}: damaged, only {len(samples)} of {promised} samples can be read")
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(f"{path}: damaged, or not speech: a rate of {rate} Hz")
     if not len(samples) or not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds {'values that are no numbers' if len(samples) else 'no samples'}")
-    return resample(samples.mean(axis=1), rate, sample_rate)
+    return resample(samples, rate, sample_rate)
 
 
 def resample(samples: Floats, rate: int, wanted: int) -> Floats:
