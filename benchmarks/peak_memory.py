@@ -3,8 +3,8 @@
     python benchmarks/peak_memory.py recipe=whisper_tiny recipe.model.weights=random level=HIGH
 
 Runs `python -m pocket_opt` with the given overrides in an empty home and output directory, samples every 20 ms, and
-compares the peak with what is promised: three times the fp32 weights plus 1 GB. Pages that processes share are counted for
-each of them, so the true peak is at most what is printed. Linux only.
+compares the peak with what is promised: three times the fp32 weights plus 1 GB. Linux only. Pages that processes share
+are counted for each of them, so the true peak is at most what is printed.
 """
 
 from __future__ import annotations
