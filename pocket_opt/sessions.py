@@ -1,37 +1,37 @@
 """One command's variants: run each, record it in MLflow, keep failures apart, end with table, report and exit code.
 
 A variant's failure is data here, not an exception: it is written down, tracked as FAILED, and the others go on. What
-became of each variant lies in the session's directory, so that launchers may run variants in other processes.
+became of each variant lies in the session's directory, so that launchers may run variants in other processes. Nobody
+else may read that directory, for overrides may hold a password; it is gone when the session ends.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from pocket_opt import tracking
 from pocket_opt.bundle.layout import Bundle, open_bundle
 from pocket_opt.bundle.publication import find_bundles
+from pocket_opt.config.parsing import expanded
 from pocket_opt.config.schema import Config
-from pocket_opt.disk import storage_error
+from pocket_opt.disk import storage_error, unexpected
 from pocket_opt.engine import NodeFailed, Observer
 from pocket_opt.errors import PocketOptError
-from pocket_opt.home import write_atomically
+from pocket_opt.home import read_json, write_atomically
 from pocket_opt.identity import digest
 from pocket_opt.planner import Plan
 from pocket_opt.report.html import write_report
 from pocket_opt.results import FailureRecord
-from pocket_opt.scratch import remove_tree
-from pocket_opt.variants import run_variant
+from pocket_opt.scratch import own_name, remove_tree, sweep_dead
+from pocket_opt.variants import destination, run_variant
 
 SESSIONS = ".sessions"
 BEGINNING = "session.json"
+LOST = "the launcher returned without a result"
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,31 @@ class Finished:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class Session:
-    """The variants of one command. `directory` holds what became of each."""
+    """The variants of one command.
 
-    def __init__(self, directory: Path, output_dir: Path, sweep: str, recipes: Sequence[str]) -> None:
-        self.directory = directory
-        self._output_dir, self._sweep, self._recipes = output_dir, sweep, tuple(recipes)
+    Attributes:
+        directory: holds what became of each variant, under its number.
+        sweep: key of the sweep; "" without one.
+        lines: the overrides of each variant, where other processes are to run them.
+    """
+
+    directory: Path
+    sweep: str
+    lines: tuple[tuple[str, ...], ...]
 
     @staticmethod
-    def begin(plans: Sequence[Plan], *, sweep: bool) -> Session:
+    def begin(plans: Sequence[Plan], *, sweep: bool, lines: Sequence[Sequence[str]] = ()) -> Session:
         """Start a session for `plans`; a sweep is known by its rows, so that a repeated one is the same."""
-        output_dir = Path(plans[0].config.output_dir).expanduser().absolute()
-        directory = output_dir / SESSIONS / uuid4().hex
+        output_dir = _output_dir(plans)
+        directory = output_dir / SESSIONS / own_name("session")
         key = digest("sweep", sorted(plan.row_key for plan in plans)) if sweep else ""
-        recipes = sorted({plan.config.recipe.name for plan in plans})
-        table = {"output_dir": str(output_dir), "sweep": key, "recipes": recipes}
         try:
-            directory.mkdir(parents=True)
-            write_atomically(directory / BEGINNING, json.dumps(table))
+            sweep_dead(directory.parent)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700)
+            write_atomically(directory / BEGINNING, json.dumps({"sweep": key, "lines": lines}))
         except OSError as error:
             raise storage_error(error, output_dir) from error
         return Session.join(directory)
@@ -84,42 +91,55 @@ class Session:
     def join(directory: Path) -> Session:
         """The session that another process began in `directory`."""
         table = json.loads((directory / BEGINNING).read_text())
-        return Session(directory, Path(table["output_dir"]), table["sweep"], table["recipes"])
+        return Session(directory, table["sweep"], tuple(map(tuple, table["lines"])))
 
-    def run(self, plan: Plan, observer: Observer | None = None) -> Variant:
+    def run(self, number: int, plan: Plan, observer: Observer | None = None) -> Variant:
         """Run, bundle and track one variant; never raises for what goes wrong in it."""
         try:
             bundle = run_variant(plan, observer)
         except PocketOptError as error:
-            return self._fail(plan, str(error), node=error.node if isinstance(error, NodeFailed) else "")
+            return self._fail(number, plan, error)
+        except OSError as error:
+            return self._fail(number, plan, storage_error(error, destination(plan)))
         except Exception as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                traceback.print_exc()
-            reason = f"internal error ({type(error).__name__}: {error}); HYDRA_FULL_ERROR=1 shows where"
-            return self._fail(plan, reason, node="")
-        self._write(plan, {"bundle": str(bundle.path)})
+            return self._fail(number, plan, unexpected(error, destination(plan)))
+        self._write(number, {"bundle": str(bundle.path)})
         return Variant(bundle.path, "", self._track(plan.config, bundle))
 
-    def conclude(self) -> Finished:
+    def give_up(self, number: int, reason: str) -> None:
+        """Note why a variant could not begin; it is counted as failed when the session ends."""
+        self._write(number, {"given_up": reason})
+
+    def has_failed(self) -> bool:
+        """Whether a variant has failed so far."""
+        return any("bundle" not in read_json(path) for path in self.directory.glob("[0-9]*.json"))
+
+    def conclude(self, plans: Sequence[Plan]) -> Finished:
         """Write the report over all bundles of the output directory, end the sweep in MLflow, tidy up."""
-        outcomes = [
-            json.loads(path.read_text())
-            for path in sorted(self.directory.glob("*.json"))
-            if path.name != BEGINNING
-        ]
+        warnings = self._fail_lost(plans)
+        outcomes = [read_json(self._outcome(number)) or {} for number in range(len(plans))]
         bundles = [open_bundle(Path(table["bundle"])) for table in outcomes if "bundle" in table]
         failures = tuple(_failure(table["failure"]) for table in outcomes if "failure" in table)
-        places: dict[str, Path | str] = {}
-        warnings: tuple[str, ...] = ()
-        if bundles or failures:
-            files = write_report(_all_manifests(self._output_dir), failures, self._output_dir)
-            places["report"] = files.html
-            warnings = self._end_sweep([files.html, files.csv], failures)
+        files = write_report(_all_manifests(_output_dir(plans)), failures, _output_dir(plans))
+        warnings += self._end_sweep(plans, [files.html, files.csv], failures)
         remove_tree(self.directory)
-        return Finished(tuple(bundle.manifest for bundle in bundles), failures, places, warnings)
+        manifests = tuple(bundle.manifest for bundle in bundles)
+        return Finished(manifests, failures, {"report": files.html}, warnings)
 
-    def _fail(self, plan: Plan, reason: str, *, node: str) -> Variant:
-        config = plan.config
+    def _fail_lost(self, plans: Sequence[Plan]) -> tuple[str, ...]:
+        """Fail every variant that has no outcome, unless an earlier failure was to end the session."""
+        stopped = self.has_failed()
+        warnings: tuple[str, ...] = ()
+        for number, plan in enumerate(plans):
+            outcome = read_json(self._outcome(number))
+            if outcome is None and not (stopped and plan.config.fail_fast):
+                outcome = {"given_up": LOST}
+            if outcome is not None and "given_up" in outcome:
+                warnings += self._fail(number, plan, PocketOptError(outcome["given_up"])).warnings
+        return warnings
+
+    def _fail(self, number: int, plan: Plan, error: PocketOptError) -> Variant:
+        config, reason = plan.config, str(error)
         record = FailureRecord(
             config.recipe.name,
             config.target.name,
@@ -127,31 +147,36 @@ class Session:
             config.level.rank,
             plan.overrides,
             plan.row_key,
-            node,
+            error.node if isinstance(error, NodeFailed) else "",
             reason,
         )
-        self._write(plan, {"failure": asdict(record)})
+        self._write(number, {"failure": asdict(record)})
         if config.tracking.name == "none":
             return Variant(None, reason, ())
-        tracked = tracking.log_failure(record, _settings(config), sweep=self._sweep)
+        tracked = tracking.log_failure(record, _settings(config), sweep=self.sweep)
         return Variant(None, reason, (tracked.warning,) if tracked.warning else ())
 
-    def _write(self, plan: Plan, outcome: dict[str, Any]) -> None:
-        table = {**outcome, "tracking": asdict(plan.config.tracking)}
-        write_atomically(self.directory / f"{plan.config.level.rank}-{plan.row_key}.json", json.dumps(table))
+    def _outcome(self, number: int) -> Path:
+        return self.directory / f"{number}.json"
+
+    def _write(self, number: int, outcome: dict[str, Any]) -> None:
+        write_atomically(self._outcome(number), json.dumps(outcome))
 
     def _track(self, config: Config, bundle: Bundle) -> tuple[str, ...]:
         if config.tracking.name == "none":
             return ()
-        tracked = tracking.log_bundle(bundle.path, _settings(config), sweep=self._sweep)
+        tracked = tracking.log_bundle(bundle.path, _settings(config), sweep=self.sweep)
         return (tracked.warning,) if tracked.warning else ()
 
-    def _end_sweep(self, files: Sequence[Path], failures: Sequence[FailureRecord]) -> tuple[str, ...]:
-        tables = [json.loads(path.read_text())["tracking"] for path in self.directory.glob("*-*.json")]
-        if not self._sweep or not tables or tables[0]["name"] == "none":
+    def _end_sweep(
+        self, plans: Sequence[Plan], files: Sequence[Path], failures: Sequence[FailureRecord]
+    ) -> tuple[str, ...]:
+        config = plans[0].config
+        if not self.sweep or config.tracking.name == "none":
             return ()
-        settings = tracking.settings_for(tables[0]["uri"], self._output_dir)
-        tracked = tracking.log_sweep(self._sweep, self._recipes, files, settings, succeeded=not failures)
+        recipes = sorted({plan.config.recipe.name for plan in plans})
+        settings = _settings(config)
+        tracked = tracking.log_sweep(self.sweep, recipes, files, settings, succeeded=not failures)
         return (tracked.warning,) if tracked.warning else ()
 
 
@@ -166,6 +191,11 @@ def optimize_plan(plan: Plan, observer: Observer | None = None) -> Bundle:
 def _settings(config: Config) -> tracking.Settings:
     wanted = config.tracking
     return tracking.settings_for(wanted.uri, Path(config.output_dir), upload_models=wanted.upload_models)
+
+
+def _output_dir(plans: Sequence[Plan]) -> Path:
+    """Where the report over all variants goes."""
+    return expanded(plans[0].config.output_dir, where="output_dir").absolute()
 
 
 def _all_manifests(output_dir: Path) -> list[Any]:

@@ -6,9 +6,11 @@ import sys
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pocket_opt.graph import Node
+from pocket_opt.planner import Plan
 from pocket_opt.results import NodeRecord
 
 PLAIN_WIDTH = 140
@@ -16,6 +18,12 @@ PLAIN_WIDTH = 140
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def title(plan: Plan) -> str:
+    """What a variant is called, as markup of rich."""
+    config = plan.config
+    return f"[bold]{escape(f'{config.recipe.name} · {config.target.name} · {config.level.name}')}[/bold]"
 
 
 class NodeLines:
@@ -38,7 +46,7 @@ class NodeLines:
             TimeElapsedColumn(),
         )
         self._bar = Progress(*columns, console=console, transient=True)
-        self._bar.add_task(node.name, total=None, unit="")
+        self._bar.add_task(escape(node.name), total=None, unit="")
         self._bar.start()
 
     def progress(self, done: int, total: int, unit: str) -> None:
@@ -52,7 +60,7 @@ class NodeLines:
         cached = record.status == "cached"
         self.cached, self.computed = self.cached + cached, self.computed + (not cached)
         how = "[dim]cached[/dim]    " if cached else f"[green]{record.seconds:6.1f} s[/green]  "
-        console.print(f"  {record.name:<20} {how}  {_sizes(record)}", markup=True)
+        console.print(f"  {escape(f'{record.name:<20}')} {how}  {_sizes(record)}")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -1,56 +1,53 @@
-"""No verb: optimize. Every variant is planned before the first one runs, so that a mistake costs nothing."""
+"""No verb: optimize. Every variant is planned before the first one runs; launchers of Hydra may run them elsewhere."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pocket_opt.cli.console import NodeLines, console, errors
-from pocket_opt.config import groups
-from pocket_opt.config.loading import expand, from_table, load
-from pocket_opt.config.overrides import check
-from pocket_opt.errors import PocketOptError
-from pocket_opt.planner import Plan, plan_variant
-from pocket_opt.sessions import Session, Variant
+from rich.markup import escape
 
-HYDRA_FLAGS = (
-    "--hydra-help", "--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--shell-completion", "-sc",
-)  # fmt: skip
-LAUNCHER = "hydra/launcher="
-SESSION_VARIABLE = "POCKET_OPT_SESSION"
+from pocket_opt.cli.console import NodeLines, console, errors, title
+from pocket_opt.cli.planned import is_sweep, overrides_in, plan_all
+from pocket_opt.config import groups
+from pocket_opt.config.loading import BASIC, about_hydra, launcher, load
+from pocket_opt.config.overrides import check, quoted
+from pocket_opt.disk import unexpected
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.planner import Plan, plan_variant
+from pocket_opt.sessions import Session
+
+HYDRA_FLAGS = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the variant or the sweep that the arguments describe; returns the exit code."""
     if any(word.split("=")[0] in HYDRA_FLAGS for word in arguments):
-        return _hydra(*_checked(arguments))
-    sweep = any(word in ("-m", "--multirun") for word in arguments)
-    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
-    plans = [plan_variant(load(lines), lines) for lines in expand(overrides, sweep=sweep)]
-    session = Session.begin(plans, sweep=sweep or len(plans) > 1)
-    if any(word.startswith(LAUNCHER) for word in overrides):
-        os.environ[SESSION_VARIABLE] = str(session.directory)
-        checked = check(overrides, sweep=True)
-        _hydra(["-m", *checked.lines], checked.recipe_files)
+        return _show(arguments)
+    planned, overrides = plan_all(arguments), overrides_in(arguments)
+    plans = [variant.plan for variant in planned]
+    sweep = is_sweep(arguments) or len(plans) > 1
+    if launcher(overrides) == BASIC:
+        session = Session.begin(plans, sweep=sweep)
+        for number, plan in enumerate(plans):
+            run_shown(session, number, plan)
     else:
-        for plan in plans:
-            if not run_shown(plan, session).succeeded and plan.config.fail_fast:
-                break
-    return conclude(session)
+        session = Session.begin(plans, sweep=sweep, lines=[variant.lines for variant in planned])
+        _launch(session, overrides)
+    return conclude(session, plans)
 
 
-def run_shown(plan: Plan, session: Session) -> Variant:
-    """Run one variant of a session and show it on the console."""
-    config = plan.config
-    console.print(
-        f"[bold]{config.recipe.name} · {config.target.name} · {config.level.name}[/bold] {' '.join(plan.overrides)}"
-    )
+def run_shown(session: Session, number: int, plan: Plan) -> None:
+    """Run one variant of a session and show it on the console, unless one has failed and that ends the session."""
+    if plan.config.fail_fast and session.has_failed():
+        return
+    console.print(f"{title(plan)} {escape(' '.join(plan.overrides))}")
     lines = NodeLines()
     try:
-        variant = session.run(plan, lines)
+        variant = session.run(number, plan, lines)
     finally:
         lines.close()
     for warning in variant.warnings:
@@ -59,14 +56,13 @@ def run_shown(plan: Plan, session: Session) -> Variant:
         console.print(f"  {lines.summary()} → {_near(variant.bundle)}\n", markup=False)
     else:
         errors.print(f"error: {variant.error}\n", markup=False)
-    return variant
 
 
-def conclude(session: Session) -> int:
+def conclude(session: Session, plans: Sequence[Plan]) -> int:
     """Show the table over all variants, write the report, return the exit code."""
     from pocket_opt.report.table import render_table
 
-    finished = session.conclude()
+    finished = session.conclude(plans)
     if finished.manifests or finished.failures:
         console.print(render_table(finished.manifests, finished.failures))
     for name, path in finished.places.items():
@@ -83,20 +79,40 @@ def _near(path: Path | str | None) -> str:
     return str(path)
 
 
-def _checked(arguments: Sequence[str]) -> tuple[list[str], Mapping[str, Path]]:
-    """Hydra's flags as they are, and overrides checked; behind `-sc` stand words of its own."""
-    if any(word in ("-sc", "--shell-completion") for word in arguments):
-        return list(arguments), {}
+def _show(arguments: Sequence[str]) -> int:
+    """What Hydra shows of a configuration: its flags as they are, and overrides checked."""
+    if is_sweep(arguments):
+        raise UserError(
+            "Hydra shows one variant, not a sweep",
+            where="command line: " + " ".join(arguments),
+            fix="leave -m out and give every key one value, or see `pocket-opt plan -m ...`",
+        )
     overrides = [word for word in arguments if ("=" in word or word[:1] == "~") and word[:1] != "-"]
     checked = check(overrides, sweep=False)
-    return [word for word in arguments if word not in overrides] + [*checked.lines], checked.recipe_files
+    flags = [word for word in arguments if word not in overrides]
+    return ask_hydra([*flags, *checked.lines], checked.recipe_files)
 
 
-def _hydra(arguments: list[str], recipe_files: Mapping[str, Path]) -> int:
-    """Hand over to Hydra: its own questions, and launchers that run variants in other processes."""
+def _launch(session: Session, overrides: Sequence[str]) -> None:
+    """Have a launcher of Hydra run the variants; what it does not bring back is found when the session ends."""
+    chosen = check(about_hydra(overrides), sweep=True)
+    place = quoted(str(session.directory))
+    numbers = ",".join(str(number) for number in range(len(session.lines)))
+    own = [
+        f"+session={place}",
+        f"+variant={numbers}",
+        f"hydra.sweep.dir={place}",
+        "hydra.sweeper.params=null",
+    ]
+    with suppress(SystemExit):
+        ask_hydra(["-m", *chosen.lines, *own, "hydra.mode=MULTIRUN"])
+
+
+def ask_hydra(arguments: list[str], recipe_files: Mapping[str, Path] | None = None) -> int:
+    """Hand over to Hydra's own command line."""
     import hydra
 
-    groups.register(recipe_files)
+    groups.register(recipe_files or {})
     sys.argv = [sys.argv[0], *arguments]
     hydra.main(str(groups.data_folder("conf")), config_name="config", version_base="1.3")(job)()
     return 0
@@ -104,13 +120,11 @@ def _hydra(arguments: list[str], recipe_files: Mapping[str, Path]) -> int:
 
 def job(composed: Any) -> None:
     """Hydra's task: one variant of the session that the parent process began."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    lines = list(HydraConfig.get().overrides.task)
-    table: Any = OmegaConf.to_container(composed, resolve=True)
+    session, number = Session.join(Path(composed.session)), int(composed.variant)
+    lines = session.lines[number]
     try:
-        plan = plan_variant(from_table(table), lines)
-        run_shown(plan, Session.join(Path(os.environ[SESSION_VARIABLE])))
-    except PocketOptError as error:
-        errors.print(f"error: {error}", markup=False)
+        run_shown(session, number, plan_variant(load(lines), lines))
+    except Exception as error:
+        told = error if isinstance(error, PocketOptError) else unexpected(error, session.directory)
+        session.give_up(number, str(told))
+        errors.print(f"error: {told}\n", markup=False)

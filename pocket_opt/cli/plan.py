@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from pocket_opt.cli.console import console
-from pocket_opt.config.loading import expand, load
+from pocket_opt.cli.console import console, title
+from pocket_opt.cli.planned import plan_all
 from pocket_opt.graph import Node
-from pocket_opt.planner import Plan, plan_variant
+from pocket_opt.planner import Plan
 from pocket_opt.store import Store
 from pocket_opt.variants import destination, open_store
 
@@ -25,34 +25,37 @@ def run(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         console.print(USAGE, markup=False)
         return 0
-    sweep = any(word in ("-m", "--multirun") for word in arguments)
-    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
     store = open_store()
-    for lines in expand(overrides, sweep=sweep):
-        show(plan_variant(load(lines), lines), store)
+    for variant in plan_all(arguments):
+        show(variant.plan, store)
     return 0
 
 
 def show(plan: Plan, store: Store) -> None:
     """Print one plan: table, tree, what is off."""
-    config = plan.config
-    console.print(
-        f"\n[bold]{config.recipe.name} · {config.target.name} · {config.level.name}[/bold] → {destination(plan)}"
-    )
-    present = {name for name, key in plan.keys.items() if store.has(key)}
+    console.print(f"\n{title(plan)} → {escape(str(destination(plan)))}")
+    states = _states(plan, store)
     table = Table(
         "node", "pass", "parameters", "inputs", "state", "why", box=None, pad_edge=False, header_style="bold"
     )
     for node in plan.graph:
-        state = "[dim]cached[/dim]" if node.name in present else "[green]to run[/green]"
-        inputs = ", ".join(node.inputs.values())
-        table.add_row(node.name, node.pass_name, escape(_parameters(node)), inputs, state, node.why)
+        words = (node.name, node.pass_name, _parameters(node), ", ".join(node.inputs.values()))
+        table.add_row(*map(escape, words), states[node.name], escape(node.why))
     for name, why in plan.off.items():
-        table.add_row(f"[dim]{name}[/dim]", "", "", "", "[dim]off[/dim]", f"[dim]{why}[/dim]")
+        table.add_row(escape(name), "", "", "", "off", escape(why), style="dim")
     console.print(table)
     console.print(_tree(plan))
     for hub_id, revision in plan.downloads:
-        console.print(f"to download first: {hub_id} ({revision}); keys are known after that")
+        console.print(f"to download first: {hub_id} ({revision}); keys are known after that", markup=False)
+
+
+def _states(plan: Plan, store: Store) -> dict[str, str]:
+    """What will become of each node: those that only led to what is there need not be made again."""
+    present = {name for name, key in plan.keys.items() if store.has(key)}
+    to_run = plan.graph.needed(present) - present
+    states = dict.fromkeys(plan.keys, "[dim]not needed[/dim]")
+    states |= dict.fromkeys(present, "[dim]cached[/dim]")
+    return states | dict.fromkeys(to_run, "[green]to run[/green]")
 
 
 def _parameters(node: Node) -> str:
@@ -74,5 +77,5 @@ def _tree(plan: Plan) -> Tree:
     for node in plan.graph:
         source = next(iter(node.inputs.values()), None)
         branch = branches[source] if source else root
-        branches[node.name] = branch.add(node.name if node.kind == "build" else f"[dim]{node.name}[/dim]")
+        branches[node.name] = branch.add(escape(node.name), style="" if node.kind == "build" else "dim")
     return root

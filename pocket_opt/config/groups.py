@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -31,10 +30,11 @@ _OWN_FOLDERS = {"recipe": "recipes", "experiment": "experiments"}
 class _Loader(yaml.SafeLoader):
     """YAML in which a date is text, as everywhere in Hydra."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
-        for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def data_folder(name: str) -> Path:
@@ -98,7 +98,7 @@ def recipe_choice(text: str) -> str:
     return text if path is None else FILE_CHOICE + hashlib.sha256(_text(path).encode()).hexdigest()[:8]
 
 
-def register(recipe_files: Mapping[str, Path] = MappingProxyType({})) -> None:
+def register(recipe_files: Mapping[str, Path]) -> None:
     """Put recipes and experiments, and the recipe files that the user named (by choice), where Hydra finds them."""
     for choice, path in {**choices("recipe"), **recipe_files}.items():
         _store("recipe", choice, path, {**_recipe(path), "name": path.stem})

@@ -81,6 +81,7 @@ def _hydra() -> Iterator[Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    GlobalHydra.instance().clear()  # in a launcher's job Hydra has set itself up already
     try:
         with initialize_config_dir(str(groups.data_folder("conf")), version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
@@ -104,7 +105,7 @@ def expand(lines: Sequence[str], *, sweep: bool) -> list[list[str]]:
 
     own = list({key_of(line): line for line in [*params, *lines]}.values())
     check(own, sweep=True)
-    groups.register()
+    groups.register({})
     with _hydra() as loader:
         swept = OverridesParser.create(config_loader=loader).parse_overrides(
             [line for line in own if gives_several(line)]
