@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from pocket_opt import worker
@@ -46,13 +47,16 @@ def _machine() -> None:
     place = next(path for path in (here, *here.parents) if path.exists())
     console.print(
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB memory, "
-        f"{facts['system']}, Python {facts['python']}"
+        f"{facts['system']}, Python {facts['python']}",
+        markup=False,
     )
     console.print(
         f"home {here}: {shutil.disk_usage(place).free / 1e9:.1f} GB free"
-        + ("" if os.access(place, os.W_OK) else ", NOT WRITABLE")
+        + ("" if os.access(place, os.W_OK) else ", NOT WRITABLE"),
+        markup=False,
     )
-    console.print(f"working directory {Path.cwd()}: {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free\n")
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    console.print(f"working directory {Path.cwd()}: {free:.1f} GB free\n", markup=False)
 
 
 def _packages(title: str, packages: Sequence[Package]) -> bool:
@@ -61,7 +65,8 @@ def _packages(title: str, packages: Sequence[Package]) -> bool:
     for package in packages:
         found = installed_version(package.distribution)
         complete = complete and found != "absent"
-        table.add_row(package.distribution, found, OK if found != "absent" else f"{BAD}: {package.install}")
+        state = OK if found != "absent" else f"{BAD}: {escape(package.install)}"
+        table.add_row(escape(package.distribution), escape(found), state)
     console.print(table, "")
     return complete
 
@@ -73,7 +78,7 @@ def _target(target: Target) -> bool:
     try:
         value = worker.call(target.probe_task, {}, timeout_s=PROBE_TIMEOUT_S).value
     except PocketOptError as error:
-        console.print(f"  [red]one operator did not run[/red]: {error}\n")
+        console.print(f"  [red]one operator did not run[/red]: {escape(str(error))}\n")
         return False
-    console.print(f"  {OK} one operator ran: {value}\n")
+    console.print(f"  {OK} one operator ran: {escape(str(value))}\n")
     return True

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
+
 from pocket_opt.cli.console import console
 from pocket_opt.config.loading import load
 from pocket_opt.errors import UserError
@@ -31,7 +33,8 @@ def run(arguments: Sequence[str]) -> int:
     node = plan.graph[names[0]]
     material = materials(plan)[node.name]
     state = "in the store" if open_store().has(plan.keys[node.name]) else "not in the store"
-    console.print(f"[bold]{node.name}[/bold]  {node.why}\nkey {plan.keys[node.name]} ({state})\nmade of:")
+    console.print(f"[bold]{escape(node.name)}[/bold]  {escape(node.why)}")
+    console.print(f"key {plan.keys[node.name]} ({state})\nmade of:")
     console.print(json.dumps(material, indent=2), markup=False)
     _show_difference(node.name, material, read_json(memory_of(plan)))
     return 0

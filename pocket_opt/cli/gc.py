@@ -23,7 +23,8 @@ def run(arguments: Sequence[str]) -> int:
     count, freed = store.collect(limit)
     left = sum(size for _, size, _ in store.entries())
     console.print(
-        f"{count} entries removed, {freed / 1e6:.1f} MB freed, {left / 1e6:.1f} MB left in {store.root}"
+        f"{count} entries removed, {freed / 1e6:.1f} MB freed, {left / 1e6:.1f} MB left in {store.root}",
+        markup=False,
     )
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from pocket_opt.cli.console import console
@@ -23,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     for kind in kinds:
         table = Table(f"{kind}", "", box=None, pad_edge=False, header_style="bold", title_justify="left")
         for name, text in _rows(kind):
-            table.add_row(name, text)
+            table.add_row(escape(name), text)
         console.print(table, "")
     return 0
 
@@ -38,7 +39,6 @@ def _kind(word: str) -> str:
 
 def _rows(kind: str) -> list[tuple[str, str]]:
     if kind == "pass":
-        return [
-            (name, f"[dim]{load_pass(name).kind}[/dim]  {summary(name)}") for name in sorted(pass_modules())
-        ]
-    return [(name, groups.summary(kind, name)) for name in groups.choices(kind)]
+        kinds = {name: load_pass(name).kind for name in sorted(pass_modules())}
+        return [(name, f"[dim]{kind}[/dim]  {escape(summary(name))}") for name, kind in kinds.items()]
+    return [(name, escape(groups.summary(kind, name))) for name in groups.choices(kind)]

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocket_opt.disk import refusal_of
+from pocket_opt import __version__
+from pocket_opt.disk import unexpected
 from pocket_opt.errors import PocketOptError, nearest, unknown_name
 
+COMPLETION = ("-sc", "--shell-completion")
 VERBS = {
     "plan": "the graph as a table, without loading a model or touching the network",
     "list": "recipes, targets, levels and passes, one line each",
@@ -27,6 +29,7 @@ pocket_opt: from a speech model to a measured bundle for the device it must run 
   python -m pocket_opt [KEY=VALUE ...]            optimize (default: recipe=pocket_whisper target=cpu level=HIGH)
   python -m pocket_opt -m level=NONE,HIGH         a sweep over values
   python -m pocket_opt VERB ...                   one of the verbs below; VERB --help tells more
+  python -m pocket_opt --version
 
 verbs
 {verbs}
@@ -50,8 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _dispatch(list(arguments))
     except PocketOptError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+        return _told(error)
     except KeyboardInterrupt:
         sys.stderr.write(
             "interrupted; what is finished stays in the store, the same command goes on from there\n"
@@ -60,22 +62,31 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        refusal = refusal_of(error, Path.cwd())
-        if refusal is None:
-            raise
-        sys.stderr.write(f"error: {refusal}\n")
-        return refusal.exit_code
+    except Exception as error:
+        return _told(unexpected(error, Path()))
+
+
+def _told(error: PocketOptError) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return error.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] in ("--help", "-h", "help"):
+    word = arguments[0] if arguments else ""
+    if "--version" in arguments:
+        sys.stdout.write(f"pocket_opt {__version__}\n")
+        return 0
+    if word in VERBS:
+        return int(importlib.import_module(f"pocket_opt.cli.{word}").run(arguments[1:]))
+    if word == "help" or "--help" in arguments or "-h" in arguments:
         sys.stdout.write(_help())
         return 0
-    if arguments and arguments[0] in VERBS:
-        return int(importlib.import_module(f"pocket_opt.cli.{arguments[0]}").run(arguments[1:]))
-    if arguments and arguments[0].isidentifier():
-        raise _unknown_word(arguments[0])
+    if word.isidentifier():
+        raise _unknown_word(word)
+    if any(flag in COMPLETION for flag in arguments):
+        from pocket_opt.cli import completion
+
+        return completion.run(arguments, VERBS)
     from pocket_opt.cli import optimize
 
     return optimize.run(arguments)

@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     for path in named_bundles(options.directories):
         findings = validate_bundle(path, data_path=options.data)
         sound = sound and all(finding.ok for finding in findings)
-        console.print(f"[bold]{path}[/bold]")
+        console.print(f"[bold]{escape(str(path))}[/bold]")
         for finding in findings:
             console.print(f"  {MARKS[finding.status]} {finding.check:<9} {escape(finding.message)}")
     return 0 if sound else 1

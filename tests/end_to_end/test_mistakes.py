@@ -118,7 +118,21 @@ MISTAKES = {
     "unreadable value": Mistake("nodes.fuse.params={a", ("the value cannot be read", "nodes.fuse.params={a")),
     "one of a sweep": Mistake("-m level=NONE,HIHG", ("no level 'HIHG', did you mean 'HIGH'",)),
     "size of gc": Mistake("gc --max-size 3XB", ("'3XB' is no size", "500MB"), bare=True),
+    "name of a recipe": Mistake("recipe.name=../../x", ("there is no recipe '../../x'", "command line: recipe.name")),
+    "name of a level": Mistake("level.name=NONE", ("the name of a level is not set", "write level=NONE")),
+    "empty path": Mistake("data.evaluation.path=", ("the text is empty", "command line: data.evaluation.path=", "variable of your shell")),
+    "empty output": Mistake("output_dir= level=NONE", ("the text is empty", "command line: output_dir=")),
+    "nobody's model": Mistake("recipe.model.path=~nosuchuser/m", ("there is no home directory '~nosuchuser'", "recipe.model.path")),
+    "nobody's output": Mistake("output_dir=~nosuchuser/x", ("there is no home directory '~nosuchuser'", "output_dir")),
+    "nobody's data to validate": Mistake("validate {p}/clips --data ~nosuchuser/x", ("there is no bundle",), bare=True),
+    "one bundle twice": Mistake("-m timeout_s=5,6", ("the same bundle: timeout_s=5 and timeout_s=6", "leave one out")),
+    "one level twice": Mistake("plan -m level=HIGH,HIGH", ("the same bundle: level=HIGH and level=HIGH",), bare=True),
+    "configurations of a sweep": Mistake("--cfg job -m level=NONE,HIGH", ("Hydra shows one variant, not a sweep", "leave -m out")),
+    "launcher": Mistake("-m hydra/launcher=joblip", ("Could not find 'hydra/launcher/joblip'",)),
     # recipes
+    "recipe of nobody": Mistake("recipe=~nosuchuser/m.yaml", ("there is no home directory '~nosuchuser'",), bare=True),
+    "recipe's defaults": Mistake("level=NONE", ("'whisper_tiny' is no list of recipes", "tiny.yaml: defaults"), write("tiny.yaml", "defaults: whisper_tiny\n")),
+    "recipe's set": Mistake("level=NONE", ("is not a supported primitive type", "tiny.yaml"), write("tiny.yaml", "a: !!set {b}\n")),
     "recipe file": Mistake("recipe={p}/none.yaml", ("there is no recipe file", "pocket_whisper"), bare=True),
     "recipe's YAML": Mistake("level=NONE", ("mapping values are not allowed here", "tiny.yaml, line 3"), write("tiny.yaml", "a: 1\nb: 2\nc: d: e\n")),
     "recipe's key": Mistake("level=NONE", ("no key 'lisence', did you mean 'license'", "tiny.yaml: recipe"), replace("tiny.yaml", "license", "lisence")),
@@ -272,13 +286,52 @@ def test_a_disk_that_fills_up_where_nobody_expects_it(
     check(code, text, Mistake("", ("the disk is full", "/the/place"), code=1))
 
 
-def test_what_is_no_fault_of_the_disk_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file", "x.json"), KeyError("x")])
+def test_what_nobody_foresaw_is_one_line_and_the_traceback_on_demand(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(words: list[str]) -> int:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "internal.json")
+        raise error
 
     monkeypatch.setattr("pocket_opt.cli.gc.run", fail)
-    with pytest.raises(FileNotFoundError):
-        main(["gc"])
+    code, text = run(["gc"], capsys)
+    assert code == 1
+    assert (
+        text == f"error: internal error ({type(error).__name__}: {error}); HYDRA_FULL_ERROR=1 shows where\n"
+    )
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    code, text = run(["gc"], capsys)
+    assert code == 1
+    assert "Traceback" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            OSError(errno.EIO, "Input/output error", "/a/clip.wav"),
+            ("the disk refused (Input/output error)", "clip.wav"),
+        ),
+        (ValueError("odd"), ("internal error (ValueError: odd)",)),
+    ],
+)
+def test_what_nobody_foresaw_in_a_variant_is_its_failure(
+    command: Command,
+    error: Exception,
+    says: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pocket_opt.sessions.run_variant", fail)
+    code, text = run(command.arguments("tracking=none"), capsys)
+    assert code == 1
+    assert "Traceback" not in text
+    assert "failed: tiny" in text
+    for part in says:
+        assert part in text
 
 
 @pytest.mark.parametrize("which", ["home", "outputs"])

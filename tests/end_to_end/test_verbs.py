@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command
+from test_terminal import forget
 
 import pocket_opt
 from pocket_opt.cli.gc import parse_size
@@ -37,6 +38,48 @@ def test_help_names_every_verb_and_every_choice(capsys: pytest.CaptureFixture[st
         assert all(f"  {verb} " in text for verb in VERBS)
         assert all(f"{group}=" in text for group in groups.GROUPS)
         assert "whisper_large_v3_turbo" in text
+
+
+@pytest.mark.parametrize("words", [["level=HIGH", "--help"], ["-m", "level=NONE,HIGH", "-h"]])
+def test_help_may_stand_anywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, *words) == output(capsys, "--help")
+    assert output(capsys, "plan", "level=HIGH", "--help").startswith("usage: pocket-opt plan")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["level=HIGH", "--version"], ["validate", "--version"]])
+def test_the_version_may_be_asked_anywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, *words) == f"pocket_opt {pocket_opt.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered", "not_offered"),
+    [
+        ("pl", {"plan"}, {"list", "level="}),
+        ("", {*VERBS, "level=", "recipe="}, set()),
+        ("le", {"level="}, {"plan"}),
+        ("level=N", {"level=NONE"}, {"level=HIGH"}),
+        ("plan level=", {"level=NONE", "level=HIGH"}, {"plan"}),
+        ("plan -m level=NONE,HIGH dec", {"decoder=", "decoding="}, set()),
+        ("explain export recipe=pock", {"recipe=pocket_whisper"}, {"explain"}),
+        ("validate le", set(), {"level="}),
+        ("level=NONE pl", set(), {"plan"}),
+    ],
+)
+def test_tab_completion(
+    typed: str,
+    offered: set[str],
+    not_offered: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COMP_LINE", f"pocket-opt {typed}")
+    found = set(output(capsys, "-sc", "query=bash").split())
+    assert offered <= found
+    assert not not_offered & found
+
+
+def test_what_a_shell_is_to_evaluate_for_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "hydra_bash_completion" in output(capsys, "-sc", "install=bash")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -74,6 +117,29 @@ def test_plan_tells_what_is_cached_and_what_is_off(
     assert medium.count(" to run ") >= 4
     assert medium.count("└── source") == 2
     assert not cached_command.output.exists()
+
+
+def test_plan_does_not_promise_to_run_what_nothing_needs(
+    cached_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget(cached_command, "export")
+    text = output(capsys, "plan", *cached_command.arguments())
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert " not needed " in rows["export"]
+    assert " cached " in rows["fuse"]
+    forget(cached_command, "quality")
+    forget(cached_command, "fuse")
+    text = output(capsys, "plan", *cached_command.arguments())
+    assert text.count(" to run ") == 3
+
+
+def test_text_of_users_is_no_markup(cached_command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "nodes.weights.params.exclude=[/proj_out]"
+    assert "exclude=[/proj_out]" in output(capsys, "plan", "level=EXTREME", odd)
+    words = cached_command.arguments("tracking=none", "recipe.summary='[/red]'")
+    assert "recipe.summary=[/red]" in output(capsys, *words)
+    moved = Path(shutil.copytree(cached_command.output, cached_command.output.parent / "[/red]"))
+    assert "[/red]" in output(capsys, "validate", str(moved))
 
 
 def test_plan_names_what_is_to_be_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
