@@ -86,9 +86,9 @@ def test_names_that_differ_get_a_column(tmp_path: Path) -> None:
 
 
 def test_what_a_user_set_is_shown_as_it_is(tmp_path: Path) -> None:
-    overrides = ("nodes.weights.params.components=[encoder]", "decoding.language=[/x]")
-    text = printed([manifest(tmp_path, recipe="my[bold]recipe", overrides=overrides)], width=180)
-    assert all(line in text for line in (*overrides, "my[bold]recipe"))
+    overrides = ("nodes.weights.params.components=[encoder]", "nodes.weights.params.bits=[bold]4")
+    text = printed([manifest(tmp_path, recipe="my[/x]recipe", overrides=overrides)], width=180)
+    assert all(line in text for line in (*overrides, "my[/x]recipe"))
 
 
 def test_only_failures_are_shown_too() -> None:
