@@ -85,7 +85,8 @@ def _type(hint: Any) -> str:
 
 def _default(entry: Field[Any]) -> str:
     if entry.default is not MISSING:
-        return f"`{'null' if entry.default is None else entry.default}`"
+        words = {None: "null", "": '""'}
+        return f"`{words.get(entry.default, entry.default)}`"
     if entry.default_factory is not MISSING:
         return f"`{entry.default_factory()}`"
     return ""

@@ -400,6 +400,15 @@ def test_the_launcher_is_the_chosen_one() -> None:
         launcher(["hydra/launcher=joblip"])
 
 
+def test_an_experiment_may_choose_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "parallel.yaml"
+    file.write_text("defaults: [{override /hydra/launcher: joblib}]\nhydra: {mode: MULTIRUN}\n")
+    shipped = groups.choices
+    more = {"experiment": {"parallel": file}}
+    monkeypatch.setattr(groups, "choices", lambda group: {**shipped(group), **more.get(group, {})})
+    assert launcher(["experiment=parallel", "seed=1"]) == "joblib"
+
+
 def test_hydras_mode_makes_a_sweep() -> None:
     assert len(expand(["hydra.mode=MULTIRUN", "level=NONE,HIGH"], sweep=False)) == 2
 
