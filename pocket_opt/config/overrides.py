@@ -71,7 +71,7 @@ def row_overrides(lines: Sequence[str]) -> tuple[str, ...]:
         key, sign, value = _split(line)
         kept[key] = _canonical(key, sign, groups.recipe_choice(value) if key == "recipe" else value)
     own = [line for line in kept.values() if _makes_a_row(line)]
-    return tuple(sorted(own, key=lambda line: "nodes." if line.startswith("nodes.") else line))
+    return tuple(sorted(own, key=lambda line: "nodes" if line.startswith(("nodes.", "nodes=")) else line))
 
 
 def _makes_a_row(line: str) -> bool:
@@ -138,8 +138,8 @@ def _set(key: str, sign: str, value: str) -> str:
 
 def _is_node(key: str) -> bool:
     """Whether a key names a whole node, or all of the baseline: "nodes.fuse", "nodes.baseline.latency"."""
-    parts = key.split(".")
-    return parts[0] == "nodes" and (len(parts) == 2 or (parts[1] == "baseline" and len(parts) == 3))
+    root, *rest = key.split(".")
+    return root == "nodes" and (len(rest) == 1 or (len(rest) == 2 and rest[0] == "baseline"))
 
 
 def _check_choices(group: str, value: str, *, sweep: bool, line: str) -> dict[str, Path | None]:

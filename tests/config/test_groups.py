@@ -69,6 +69,14 @@ def test_a_directory_of_recipes_that_is_not_there_is_a_mistake(monkeypatch: pyte
     assert caught.value.where == "$POCKET_OPT_RECIPES"
 
 
+def test_a_directory_of_a_user_who_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(groups.USER_RECIPES, "~nosuchuser/recipes")
+    groups.choices.cache_clear()
+    with pytest.raises(UserError, match="there is no home directory '~nosuchuser'") as caught:
+        groups.choices("recipe")
+    assert caught.value.where == "$POCKET_OPT_RECIPES"
+
+
 @pytest.mark.parametrize(
     ("content", "what", "where"),
     [

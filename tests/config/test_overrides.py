@@ -232,6 +232,8 @@ def test_a_row_does_not_depend_on_order_signs_or_what_was_overruled() -> None:
     for spelling in ("~nodes.baseline", "nodes.baseline.enabled=false"):
         assert row_overrides([spelling]) == ("~nodes.baseline",)
     assert row_overrides(["nodes.baseline.latency.enabled=false"]) == ("~nodes.baseline.latency",)
+    assert row_overrides(["nodes={fuse: {enabled: false}}"]) == ("nodes={fuse: {enabled: false}}",)
+    assert row_overrides(["~nodes"]) == ("nodes=null",)
     assert row_overrides(["nodes.fuse.enabled=true"]) == ("nodes.fuse.enabled=true",)
     assert row_overrides(["~data.evaluation.path"]) == row_overrides(["data.evaluation.path=null"])
     assert row_overrides(["decoding.timestamps=True"]) == ("decoding.timestamps=true",)
