@@ -78,7 +78,7 @@ def test_the_first_failure_ends_a_sweep_also_with_a_launcher(
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
-    (broken / "tokenizer.json").unlink()
+    os.truncate(broken / "model.safetensors", 300_000)
     models = f"recipe.model.path={broken},{speech / 'model'}"
     one_by_one = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
     done = run(command, "-m", models, *one_by_one, "tracking=none", "fail_fast=true")

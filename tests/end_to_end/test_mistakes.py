@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -37,9 +38,14 @@ def write(name: str, content: str | bytes) -> Setup:
     return setup
 
 
-def remove(name: str) -> Setup:
-    """Take a file away."""
-    return lambda place: (place / name).unlink()
+def remove(*names: str) -> Setup:
+    """Take files away."""
+
+    def setup(place: Path) -> None:
+        for name in names:
+            (place / name).unlink()
+
+    return setup
 
 
 def truncate(name: str, size: int) -> Setup:
@@ -149,7 +155,7 @@ MISTAKES = {
     "no model named": Mistake("recipe.model.path=null", ("no model is named", "weights=random")),
     "random without dimensions": Mistake("recipe.model.weights=random", ("random weights need the model's dimensions",)),
     "truncated weights": Mistake("level=NONE", ("node 'source' (pass load_source) failed", "model.safetensors"), truncate("model/model.safetensors", 300_000), 1),
-    "missing tokenizer": Mistake("level=NONE", ("node 'source' (pass load_source) failed", "tokenizer"), remove("model/tokenizer.json"), 1),
+    "missing tokenizer": Mistake("level=NONE", ("node 'source' (pass load_source) failed", "tokenizer"), remove("model/tokenizer.json", "model/vocab.json"), 1),
     "missing dimension": Mistake("level=NONE", ("node 'source' (pass load_source) failed", "d_model"), replace("model/config.json", '"d_model"', '"d_modle"'), 1),
     # data
     "data's directory": Mistake("data.evaluation.path={p}/nothing", ("does not exist", "data.evaluation.path")),
@@ -485,7 +491,7 @@ def test_a_hub_that_cannot_be_had(own_home: Path, tmp_path: Path) -> None:
 
 def test_one_failing_variant_leaves_the_others(command: Command, speech: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
-    (broken / "tokenizer.json").unlink()
+    os.truncate(broken / "model.safetensors", 300_000)
     done = command.run("-m", f"recipe.model.path={broken},{speech / 'model'}", "tracking=none")
     assert done.returncode == 1
     assert "node 'source' (pass load_source) failed" in done.stderr
@@ -501,7 +507,7 @@ def test_a_sweep_may_stop_at_the_first_failure(
     command: Command, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
-    (broken / "tokenizer.json").unlink()
+    os.truncate(broken / "model.safetensors", 300_000)
     words = ["-m", f"recipe.model.path={broken},{speech / 'model'}", "tracking=none", "fail_fast=true"]
     code, text = run(command.arguments(*words), capsys)
     assert code == 1

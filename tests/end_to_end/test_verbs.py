@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -247,7 +248,7 @@ def test_the_api_plans_optimizes_and_loads(cached_command: Command, speech: Path
 
 def test_the_api_raises_what_went_wrong(command: Command, speech: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
-    (broken / "tokenizer.json").unlink()
+    os.truncate(broken / "model.safetensors", 300_000)
     overrides = [*command.arguments("tracking=none", f"recipe.model.path={broken}")[2:]]
     with pytest.raises(pocket_opt.engine.NodeFailed, match="node 'source'"):  # type: ignore[attr-defined]
         pocket_opt.optimize(str(command.recipe), "cpu", "BASIC", overrides)
