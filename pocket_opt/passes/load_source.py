@@ -2,7 +2,9 @@
 
 Applies to the model that a recipe names, after its download. Copies (or links, where files are read-only) what is
 needed. Weights are read as safetensors; pickled ones only through torch's `weights_only`, which runs no code. What
-follows from the rest and is missing is written anew: `generation_config.json`, `preprocessor_config.json`.
+follows from the rest and is missing is written anew: `tokenizer.json`, `preprocessor_config.json`, and in
+`generation_config.json` whatever older checkpoints do not state. Settings there that greedy decoding does not have
+(beams, penalties, thresholds, temperatures, forced tokens) are left out and named, so that every level decodes alike.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import link_file
 from pocket_opt.errors import PocketOptError, UserError
@@ -38,12 +40,14 @@ class LoadSourceParams:
 class LoadSource(Pass[LoadSourceParams]):
     """Validates the checkpoint and describes it as a source artifact."""
 
-    version = 1
+    version = 2
     Params = LoadSourceParams
+    tools = ("tokenizers",)
     inputs = ()
 
     def requires(self, inputs: Inputs, params: LoadSourceParams) -> None:  # noqa: ARG002
         """The directory holds a Whisper: configuration, weights and tokenizer that fit together."""
+        from pocket_opt.models import layout
         from pocket_opt.models.sources import content_digest
         from pocket_opt.models.whisper import checkpoint, source
 
@@ -62,10 +66,12 @@ class LoadSource(Pass[LoadSourceParams]):
                 fix="run it again",
             )
         config = checkpoint.read_config(directory)
-        dims = checkpoint.read_dims(config, directory / checkpoint.CONFIG)
-        if checkpoint.weight_files(directory) or not source.pickled_files(directory):
-            checkpoint.read_tensor_table(directory)
-        source.check_processor(directory, dims)
+        for name in layout.model_files(directory):
+            if name.endswith(".json"):
+                layout.read_table(directory / name)
+        if layout.weight_files(directory)[0] in layout.SAFETENSORS:
+            checkpoint.open_checkpoint(directory)
+        source.check_processor(directory, checkpoint.read_dims(config, directory / layout.CONFIG))
 
     def run(
         self,
@@ -75,23 +81,22 @@ class LoadSource(Pass[LoadSourceParams]):
         progress: Progress = silent,  # noqa: ARG002
     ) -> Outcome:
         """Bring the needed files into `workdir`, deriving those that are missing."""
+        from pocket_opt.models import layout
         from pocket_opt.models.whisper import checkpoint, source
-        from pocket_opt.models.whisper.processor_files import PROCESSOR_FILES
 
         directory = Path(params.path)
-        weights = checkpoint.weight_files(directory)
-        for name in (*weights, checkpoint.CONFIG, source.GENERATION_CONFIG, *PROCESSOR_FILES):
-            if (directory / name).is_file():
+        weights = layout.weight_files(directory)
+        pickled = weights[0] in layout.PICKLES
+        for name in layout.model_files(directory):
+            if not (pickled and name in weights):
                 link_file(directory / name, workdir / name)
-        if not weights:
-            source.convert_pickles(source.pickled_files(directory), workdir)
-        dims = checkpoint.read_dims(checkpoint.read_config(workdir), workdir / checkpoint.CONFIG)
-        derived = _derive_missing(workdir, dims)
+        if pickled:
+            files = [directory / name for name in weights if name not in layout.INDEXES]
+            source.convert_pickles(files, workdir)
+        dims = checkpoint.read_dims(checkpoint.read_config(workdir), workdir / layout.CONFIG)
+        did = _derive_missing(workdir, dims)
         artifact = source.source_artifact(workdir, dims, weights=params.weights)
-        return Outcome(
-            artifact,
-            {"bytes": artifact.size("model"), "derived": derived, "converted_from_pickle": not weights},
-        )
+        return Outcome(artifact, {"bytes": artifact.size("model"), "converted_from_pickle": pickled, **did})
 
     def ensures(self, inputs: Inputs, params: LoadSourceParams, outcome: Outcome) -> None:  # noqa: ARG002
         """The result is a complete checkpoint, also after conversion."""
@@ -100,21 +105,34 @@ class LoadSource(Pass[LoadSourceParams]):
         open_checkpoint(outcome.artifact.root)
 
 
-def _derive_missing(workdir: Path, dims: WhisperDims) -> list[str]:
-    from pocket_opt.models.whisper import source
-    from pocket_opt.models.whisper.processor_files import feature_extractor_config, generation_config
+def _derive_missing(workdir: Path, dims: WhisperDims) -> dict[str, Any]:
+    """Write what the checkpoint lacks, and the decoding rules that every runtime follows; says what was done."""
+    from pocket_opt.models import layout
+    from pocket_opt.models.whisper.generation import complete_generation_config
+    from pocket_opt.models.whisper.processor_files import feature_extractor_config
+    from pocket_opt.models.whisper.tokenizer_file import tokenizer_table
     from pocket_opt.models.whisper.vocabulary import read_vocabulary
 
+    tokenizer = tokenizer_table(workdir)
+    vocabulary = read_vocabulary(tokenizer, dims.window_s, where=layout.TOKENIZER)
+    rules = workdir / layout.GENERATION_CONFIG
+    given = layout.read_table(rules) if rules.is_file() else {}
+    config = layout.read_table(workdir / layout.CONFIG)
+    complete, reset = complete_generation_config(given, config, vocabulary, dims)
     tables = {
-        source.GENERATION_CONFIG: lambda: generation_config(
-            read_vocabulary(workdir / source.TOKENIZER, dims.window_s), dims
-        ),
-        source.FEATURE_EXTRACTOR: lambda: feature_extractor_config(dims),
+        layout.TOKENIZER: tokenizer,
+        layout.GENERATION_CONFIG: complete,
+        layout.FEATURE_EXTRACTOR: feature_extractor_config(dims),
     }
     missing = [name for name in tables if not (workdir / name).is_file()]
-    for name in missing:
-        (workdir / name).write_text(json.dumps(tables[name](), indent=1, sort_keys=True) + "\n")
-    return missing
+    changed = [] if given == complete else [layout.GENERATION_CONFIG]
+    for name in {*missing, *changed}:
+        (workdir / name).unlink(missing_ok=True)  # it may be a link to the original
+        (workdir / name).write_text(
+            json.dumps(tables[name], indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
+    added = sorted(key for key in complete if given.get(key) is None)
+    return {"derived": missing, "generation_added": added, "generation_reset": reset}
 
 
 PASS = LoadSource()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from whisper_fixtures import tiny_checkpoint
 
@@ -28,15 +28,7 @@ def take(directory: Path, **params: Any) -> Outcome:
     step = load_pass("load_source")
     workdir = directory.parent / "taken"
     workdir.mkdir()
-    return execute(
-        step,
-        {},
-        step.Params(
-            **{"digest": content_digest(directory) if directory.is_dir() else "", **params},
-            path=str(directory),
-        ),
-        workdir,
-    )
+    return execute(step, {}, step.Params(**params, path=str(directory)), workdir)
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -45,7 +37,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def test_the_checkpoint_is_taken_as_it_is(model: Path) -> None:
     (model / "README.md").write_text("not needed")
-    outcome = take(model)
+    outcome = take(model, digest=content_digest(model))
     artifact = outcome.artifact
     assert artifact.metadata["weights"] == "pretrained"
     assert artifact.components["model"].files == (
@@ -60,6 +52,8 @@ def test_the_checkpoint_is_taken_as_it_is(model: Path) -> None:
         "bytes": artifact.size("model"),
         "derived": [],
         "converted_from_pickle": False,
+        "generation_added": [],
+        "generation_reset": {},
     }
 
 
@@ -89,6 +83,53 @@ def test_what_follows_from_the_rest_is_derived(model: Path) -> None:
     outcome = take(model)
     assert outcome.did["derived"] == names
     assert [json.loads((outcome.artifact.root / name).read_text()) for name in names] == originals
+
+
+def test_an_older_model_is_told_its_languages_all_the_same(model: Path) -> None:
+    path = model / "generation_config.json"
+    table = json.loads(path.read_text())
+    older = (
+        "lang_to_id",
+        "task_to_id",
+        "no_timestamps_token_id",
+        "is_multilingual",
+        "max_initial_timestamp_index",
+    )
+    path.write_text(json.dumps({key: value for key, value in table.items() if key not in older}))
+    outcome = take(model)
+    assert json.loads((outcome.artifact.root / path.name).read_text()) == table
+    assert outcome.did["generation_added"] == sorted(older)
+    assert outcome.did["derived"] == []
+    assert "lang_to_id" not in json.loads(path.read_text())
+
+
+def test_rules_of_the_configuration_are_not_lost(model: Path) -> None:
+    (model / "generation_config.json").unlink()
+    edit(model / "config.json", suppress_tokens=[1, 2, 7], begin_suppress_tokens=[5])
+    table = json.loads((take(model).artifact.root / "generation_config.json").read_text())
+    assert (table["suppress_tokens"], table["begin_suppress_tokens"]) == ([1, 2, 7], [5])
+
+
+def test_what_greedy_decoding_does_not_have_is_left_out(model: Path) -> None:
+    path = model / "generation_config.json"
+    before = json.loads(path.read_text())
+    edit(path, no_repeat_ngram_size=2)
+    (model / "generation_config.json").chmod(0o444)  # linked, not copied
+    outcome = take(model)
+    assert json.loads((outcome.artifact.root / path.name).read_text()) == before
+    assert outcome.did["generation_reset"] == {"no_repeat_ngram_size": 2}
+    assert json.loads(path.read_text())["no_repeat_ngram_size"] == 2
+
+
+def test_a_tokenizer_in_lists_is_put_together(model: Path) -> None:
+    (model / "tokenizer.json").rename(model.parent / "tokenizer.json")
+    outcome = take(model)
+    assert outcome.did["derived"] == ["tokenizer.json"]
+    root = outcome.artifact.root
+    assert json.loads((root / "tokenizer.json").read_text()) == json.loads(
+        (model.parent / "tokenizer.json").read_text()
+    )
+    assert len(WhisperProcessor.from_pretrained(root).tokenizer) == 511
 
 
 def pickle_weights(model: Path) -> dict[str, torch.Tensor]:
@@ -142,13 +183,57 @@ def test_a_pickle_that_holds_more_than_tensors_is_refused_and_not_run(
     ("name", "message"),
     [
         ("config.json", r"no config\.json"),
-        ("model.safetensors", r"lacks model\.safetensors"),
+        ("model.safetensors", "holds no weights"),
         ("tokenizer.json", r"lacks tokenizer\.json"),
     ],
 )
 def test_missing_files_are_named(model: Path, name: str, message: str) -> None:
     (model / name).unlink()
+    (model / "merges.txt").unlink()
     with pytest.raises(UserError, match=message):
+        take(model)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_missing_tensors_are_named(model: Path, pickled: bool) -> None:
+    tensors = pickle_weights(model)
+    del tensors["model.decoder.layers.1.fc1.weight"]
+    if pickled:
+        torch.save(tensors, model / "pytorch_model.bin")
+    else:
+        del tensors["proj_out.weight"]
+        save_file(tensors, model / "model.safetensors")
+    with pytest.raises(UserError, match=r"no tensor 'model\.decoder\.layers\.1\.fc1\.weight'"):
+        take(model)
+
+
+@pytest.mark.parametrize("content", ['{"a": ', "[]"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "generation_config.json",
+        "preprocessor_config.json",
+        "tokenizer_config.json",
+        "tokenizer.json",
+        "vocab.json",
+    ],
+)
+def test_damaged_tables_are_named(model: Path, name: str, content: str) -> None:
+    (model / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        take(model)
+    assert not list((model.parent / "taken").iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"weight_map": {}}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../b.safetensors"}}'],
+)
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_a_damaged_index_is_named(model: Path, index: str, content: str) -> None:
+    (model / "model.safetensors").unlink()
+    (model / index).write_text(content)
+    with pytest.raises(UserError, match="weight_map names no files beside it"):
         take(model)
 
 
@@ -156,7 +241,9 @@ def test_missing_files_are_named(model: Path, name: str, message: str) -> None:
     ("name", "changes", "message"),
     [
         ("config.json", {"model_type": "bert"}, "another architecture: model_type 'bert'"),
-        ("config.json", {"vocab_size": 400}, "has the id 510, but the model knows 400 tokens"),
+        ("config.json", {"vocab_size": 400}, r"has shape \[511, 64\]"),
+        ("tokenizer.json", {"added_tokens": [{"content": "x", "id": 511}]}, "has the id 511, but the model"),
+        ("tokenizer.json", {"added_tokens": []}, r"no <\|endoftext\|> in its place"),
         ("preprocessor_config.json", {"feature_size": 128}, "has feature_size=128"),
         ("preprocessor_config.json", {"chunk_length": 30}, "has chunk_length=30"),
         ("tokenizer.json", {"model": None}, "holds no byte-level BPE"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.models.layout import CONFIG, INDEXES, read_table, weight_files
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 SAMPLE_RATE = 16_000
 FRAMES_PER_SECOND = 100
 """One feature frame per hop of 160 samples."""
 
 FloatArray = npt.NDArray[np.float32]
+Spec = tuple[str, tuple[int, ...]]
+"""Name and shape of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Checkpoint:
         for key in (name, name.removeprefix("model.")):
             if key in self.tensors:
                 return self.tensors[key]
-        raise PocketOptError(
+        raise UserError(
             f"the checkpoint has no tensor '{name}'",
-            where=self.directory.name,
+            where=str(self.directory),
             fix="use a complete WhisperForConditionalGeneration checkpoint whose config.json belongs to it",
         )
 
@@ -112,9 +112,24 @@ class Checkpoint:
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
-    """Open the Whisper checkpoint in `directory`; UserError if it is incomplete or of another architecture."""
+    """Open the Whisper checkpoint in `directory`, proved to hold every tensor of its architecture.
+
+    Raises:
+        UserError: it is incomplete, damaged, of another architecture, or its tensors are not those of its config.json.
+    """
     config = read_config(directory)
-    return Checkpoint(directory, read_dims(config, directory / CONFIG), config, read_tensor_table(directory))
+    dims = read_dims(config, directory / CONFIG)
+    checkpoint = Checkpoint(directory, dims, config, read_tensor_table(directory))
+    for name, shape in state_dict_specs(dims):
+        found = checkpoint.stored(name).shape
+        if found != shape:
+            raise UserError(
+                f"the weight '{name}' has shape {list(found)}",
+                where=str(directory),
+                allowed=f"{list(shape)}, from config.json",
+                fix="use the config.json that belongs to the weights",
+            )
+    return checkpoint
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def read_config(directory: Path) -> dict[str, Any]:
             allowed="a directory with config.json, model.safetensors and the tokenizer files",
             fix="name the directory that holds config.json",
         )
-    config = _read_json(path)
+    config = read_table(path)
     found = config.get("model_type")
     if found != "whisper":
         named = ", ".join(config.get("architectures") or []) or "no architecture"
@@ -187,27 +202,48 @@ def read_dims(config: Mapping[str, Any], path: Path) -> WhisperDims:
     )
 
 
-def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the files that hold the weights, the one to open first: a file, or an index and its shards."""
-    if (directory / WEIGHTS).is_file():
-        return (WEIGHTS,)
-    if (directory / INDEX).is_file():
-        shards = sorted(set(_read_json(directory / INDEX)["weight_map"].values()))
-        return (INDEX, *shards)
-    return ()
+def state_dict_specs(dims: WhisperDims) -> Iterator[Spec]:
+    """Name and shape of every tensor of a `WhisperForConditionalGeneration` (the tied head has none of its own)."""
+    width = dims.d_model
+    yield from _module("model.encoder.conv1", (width, dims.mels, 3))
+    yield from _module("model.encoder.conv2", (width, width, 3))
+    yield "model.encoder.embed_positions.weight", (dims.source_positions, width)
+    for index in range(dims.encoder_layers):
+        name = f"model.encoder.layers.{index}"
+        yield from _attention(f"{name}.self_attn", width)
+        yield from _feed_forward(name, width, dims.encoder_ffn_dim)
+    yield from _module("model.encoder.layer_norm", (width,))
+    yield "model.decoder.embed_tokens.weight", (dims.vocab, width)
+    yield "model.decoder.embed_positions.weight", (dims.target_positions, width)
+    for index in range(dims.decoder_layers):
+        name = f"model.decoder.layers.{index}"
+        yield from _attention(f"{name}.self_attn", width)
+        yield from _attention(f"{name}.encoder_attn", width)
+        yield from _feed_forward(name, width, dims.decoder_ffn_dim)
+    yield from _module("model.decoder.layer_norm", (width,))
+
+
+def _module(name: str, shape: tuple[int, ...], *, bias: bool = True) -> Iterator[Spec]:
+    yield f"{name}.weight", shape
+    if bias:
+        yield f"{name}.bias", shape[:1]
+
+
+def _attention(name: str, width: int) -> Iterator[Spec]:
+    for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        yield from _module(f"{name}.{projection}", (width, width), bias=projection != "k_proj")
+    yield from _module(f"{name}_layer_norm", (width,))
+
+
+def _feed_forward(name: str, width: int, hidden: int) -> Iterator[Spec]:
+    yield from _module(f"{name}.fc1", (hidden, width))
+    yield from _module(f"{name}.fc2", (width, hidden))
+    yield from _module(f"{name}.final_layer_norm", (width,))
 
 
 def read_tensor_table(directory: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the checkpoint and where it lies; UserError naming missing files."""
-    names = [name for name in weight_files(directory) if name != INDEX]
-    missing = [name for name in names if not (directory / name).is_file()] or ([] if names else [WEIGHTS])
-    if missing:
-        raise UserError(
-            f"the checkpoint lacks {', '.join(missing)}",
-            where=str(directory),
-            allowed=f"{WEIGHTS}, or {INDEX} with every shard it names",
-            fix="download the checkpoint again",
-        )
+    """Every tensor of a checkpoint in safetensors, and where it lies."""
+    names = [name for name in weight_files(directory) if name not in INDEXES]
     return {name: tensor for file in names for name, tensor in _read_header(directory / file).items()}
 
 
@@ -221,7 +257,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         return {
             name: _entry(path, 8 + length, entry) for name, entry in header.items() if name != "__metadata__"
         }
-    except (struct.error, ValueError, KeyError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path.name} is not a safetensors file, or it is damaged",
             where=str(path),
@@ -256,18 +292,6 @@ def _to_float32(dtype: str, raw: bytes) -> FloatArray:
             fix="use the original checkpoint, not a quantized one",
         )
     return _READERS[dtype](raw)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path.name} is not valid JSON: {error}", where=str(path), fix="download the checkpoint again"
-        ) from error
-    if not isinstance(table, dict):
-        raise UserError(f"{path.name} does not hold a table", where=str(path), fix="download it again")
-    return table
 
 
 def _whole(value: float) -> float | int:

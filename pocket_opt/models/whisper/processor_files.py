@@ -13,29 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pocket_opt.models.layout import (
+    ADDED_TOKENS,
+    FEATURE_EXTRACTOR,
+    MERGES,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    VOCAB,
+)
 from pocket_opt.models.whisper.checkpoint import SAMPLE_RATE, WhisperDims
-from pocket_opt.models.whisper.vocabulary import (
-    END_OF_TEXT,
-    SPACE_ID,
-    START_OF_TRANSCRIPT,
-    TASKS,
-    Vocabulary,
-    byte_characters,
-)
-
-PROCESSOR_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "preprocessor_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "normalizer.json",
-)
-"""What may belong to a processor; the first three are needed."""
-
-REQUIRED_PROCESSOR_FILES = PROCESSOR_FILES[:3]
+from pocket_opt.models.whisper.tokenizer_file import build_tokenizer
+from pocket_opt.models.whisper.vocabulary import END_OF_TEXT, SPACE_ID, Vocabulary, byte_characters
 
 
 def write_processor(directory: Path, dims: WhisperDims, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -45,39 +33,18 @@ def write_processor(directory: Path, dims: WhisperDims, vocabulary: Vocabulary) 
     added = {
         token: len(words) + index for index, token in enumerate(vocabulary.special + vocabulary.timestamps)
     }
-    _write(directory / "tokenizer.json", _tokenizer(vocab, merges, vocabulary))
-    _write(directory / "tokenizer_config.json", _tokenizer_config(dims, vocabulary))
-    _write(directory / "preprocessor_config.json", feature_extractor_config(dims))
-    _write(directory / "vocab.json", vocab)
-    _write(directory / "added_tokens.json", added)
-    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges), ""]
-    (directory / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    return (*REQUIRED_PROCESSOR_FILES, "vocab.json", "merges.txt", "added_tokens.json")
-
-
-def generation_config(vocabulary: Vocabulary, dims: WhisperDims) -> dict[str, Any]:
-    """The table of `generation_config.json`: the decoding rules that follow from the vocabulary's order."""
-    start, end = vocabulary.id(START_OF_TRANSCRIPT), vocabulary.id(END_OF_TEXT)
-    control = (*(f"<|{task}|>" for task in TASKS), "<|startoflm|>", "<|startofprev|>", "<|nospeech|>")
-    config: dict[str, Any] = {
-        "begin_suppress_tokens": [SPACE_ID, end],
-        "bos_token_id": end,
-        "decoder_start_token_id": start,
-        "eos_token_id": end,
-        "is_multilingual": vocabulary.multilingual,
-        "max_initial_timestamp_index": 50,
-        "max_length": dims.target_positions,
-        "no_timestamps_token_id": vocabulary.id("<|notimestamps|>"),
-        "pad_token_id": end,
-        "prev_sot_token_id": vocabulary.id("<|startofprev|>"),
-        "return_timestamps": False,
-        "suppress_tokens": [start, *(vocabulary.id(token) for token in control)],
+    tables = {
+        TOKENIZER: build_tokenizer(vocab, merges, added),
+        TOKENIZER_CONFIG: _tokenizer_config(dims, vocabulary),
+        FEATURE_EXTRACTOR: feature_extractor_config(dims),
+        VOCAB: vocab,
+        ADDED_TOKENS: added,
     }
-    if vocabulary.multilingual:
-        tags = [f"<|{name}|>" for name in vocabulary.languages]
-        config["lang_to_id"] = {tag: vocabulary.id(tag) for tag in tags}
-        config["task_to_id"] = {task: vocabulary.id(f"<|{task}|>") for task in TASKS}
-    return config
+    for name, table in tables.items():
+        _write(directory / name, table)
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges), ""]
+    (directory / MERGES).write_text("\n".join(lines), encoding="utf-8")
+    return (*tables, MERGES)
 
 
 def feature_extractor_config(dims: WhisperDims) -> dict[str, Any]:
@@ -113,25 +80,6 @@ def _spellings() -> Iterator[str]:
     for length in itertools.count(1):
         for letters in itertools.product(string.ascii_lowercase, repeat=length):
             yield "".join(letters)
-
-
-def _tokenizer(
-    vocab: dict[str, int], merges: list[tuple[str, str]], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The table of `tokenizer.json`, made by the library that will read it."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in vocabulary.special]
-    )
-    tokenizer.add_tokens(
-        [AddedToken(token, normalized=False, special=False) for token in vocabulary.timestamps]
-    )
-    table: dict[str, Any] = json.loads(tokenizer.to_str())
-    return table
 
 
 def _tokenizer_config(dims: WhisperDims, vocabulary: Vocabulary) -> dict[str, Any]:

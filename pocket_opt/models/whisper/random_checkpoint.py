@@ -13,15 +13,15 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pocket_opt.models.whisper.checkpoint import CONFIG, WEIGHTS, FloatArray, WhisperDims
-from pocket_opt.models.whisper.processor_files import generation_config, write_processor
-from pocket_opt.models.whisper.source import GENERATION_CONFIG
+from pocket_opt.models.layout import CONFIG, GENERATION_CONFIG, WEIGHTS
+from pocket_opt.models.whisper.checkpoint import FloatArray, Spec, WhisperDims, state_dict_specs
+from pocket_opt.models.whisper.generation import generation_config
+from pocket_opt.models.whisper.processor_files import write_processor
 from pocket_opt.models.whisper.vocabulary import END_OF_TEXT, START_OF_TRANSCRIPT, Vocabulary
 
 LOGIT_STD = 4.0
@@ -35,7 +35,6 @@ QUIET = 0.25
 """Size of the embeddings of control and timestamp tokens: a trained model rarely emits one unasked."""
 
 NORM_STD, BIAS_STD = 0.1, 0.05
-Spec = tuple[str, tuple[int, ...]]
 
 
 def write_random_checkpoint(
@@ -78,45 +77,6 @@ def model_config(dims: WhisperDims, vocabulary: Vocabulary) -> dict[str, Any]:
         "use_cache": True,
         "vocab_size": dims.vocab,
     }
-
-
-def state_dict_specs(dims: WhisperDims) -> Iterator[Spec]:
-    """Name and shape of every tensor of a `WhisperForConditionalGeneration` (the tied head has none of its own)."""
-    width = dims.d_model
-    yield from _module("model.encoder.conv1", (width, dims.mels, 3))
-    yield from _module("model.encoder.conv2", (width, width, 3))
-    yield "model.encoder.embed_positions.weight", (dims.source_positions, width)
-    for index in range(dims.encoder_layers):
-        name = f"model.encoder.layers.{index}"
-        yield from _attention(f"{name}.self_attn", width)
-        yield from _feed_forward(name, width, dims.encoder_ffn_dim)
-    yield from _module("model.encoder.layer_norm", (width,))
-    yield "model.decoder.embed_tokens.weight", (dims.vocab, width)
-    yield "model.decoder.embed_positions.weight", (dims.target_positions, width)
-    for index in range(dims.decoder_layers):
-        name = f"model.decoder.layers.{index}"
-        yield from _attention(f"{name}.self_attn", width)
-        yield from _attention(f"{name}.encoder_attn", width)
-        yield from _feed_forward(name, width, dims.decoder_ffn_dim)
-    yield from _module("model.decoder.layer_norm", (width,))
-
-
-def _module(name: str, shape: tuple[int, ...], *, bias: bool = True) -> Iterator[Spec]:
-    yield f"{name}.weight", shape
-    if bias:
-        yield f"{name}.bias", shape[:1]
-
-
-def _attention(name: str, width: int) -> Iterator[Spec]:
-    for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield from _module(f"{name}.{projection}", (width, width), bias=projection != "k_proj")
-    yield from _module(f"{name}_layer_norm", (width,))
-
-
-def _feed_forward(name: str, width: int, hidden: int) -> Iterator[Spec]:
-    yield from _module(f"{name}.fc1", (hidden, width))
-    yield from _module(f"{name}.fc2", (width, hidden))
-    yield from _module(f"{name}.final_layer_norm", (width,))
 
 
 def random_tensor(spec: Spec, dims: WhisperDims, words: int, seed: int) -> FloatArray:

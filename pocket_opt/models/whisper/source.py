@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,13 +9,19 @@ from typing import Any
 
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import UserError
-from pocket_opt.models.whisper.checkpoint import CONFIG, SAMPLE_RATE, WEIGHTS, WhisperDims, weight_files
-from pocket_opt.models.whisper.processor_files import PROCESSOR_FILES
-
-GENERATION_CONFIG = "generation_config.json"
-TOKENIZER = "tokenizer.json"
-FEATURE_EXTRACTOR = "preprocessor_config.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+from pocket_opt.models.layout import (
+    CONFIG,
+    FEATURE_EXTRACTOR,
+    GENERATION_CONFIG,
+    PROCESSOR_FILES,
+    TOKENIZER,
+    WEIGHTS,
+    read_table,
+    weight_files,
+)
+from pocket_opt.models.whisper.checkpoint import SAMPLE_RATE, WhisperDims
+from pocket_opt.models.whisper.tokenizer_file import tokenizer_table
+from pocket_opt.models.whisper.vocabulary import read_vocabulary
 
 
 def source_artifact(root: Path, dims: WhisperDims, *, weights: str) -> Artifact:
@@ -34,32 +39,27 @@ def source_artifact(root: Path, dims: WhisperDims, *, weights: str) -> Artifact:
 
 def check_processor(directory: Path, dims: WhisperDims) -> None:
     """UserError unless the tokenizer's ids fit the model and features are computed as the graphs here do."""
-    path = directory / TOKENIZER
-    if not path.is_file():
-        raise UserError(
-            f"the checkpoint lacks {TOKENIZER}",
-            where=str(directory),
-            fix="save the tokenizer again: WhisperTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
-        )
-    largest = _largest_id(path)
+    where = str(directory / TOKENIZER)
+    table = tokenizer_table(directory)
+    largest = _largest_id(table, where)
     if largest >= dims.vocab:
         raise UserError(
             f"the tokenizer has the id {largest}, but the model knows {dims.vocab} tokens",
-            where=str(path),
+            where=where,
             fix="use the tokenizer that belongs to the weights",
         )
+    read_vocabulary(table, dims.window_s, where=where)
     if (directory / FEATURE_EXTRACTOR).is_file():
         _check_features(directory / FEATURE_EXTRACTOR, dims)
 
 
-def _largest_id(path: Path) -> int:
+def _largest_id(table: Mapping[str, Any], where: str) -> int:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
         added = [token["id"] for token in table.get("added_tokens", ())]
         return max([*table["model"]["vocab"].values(), *added], default=0)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError) as error:
         raise UserError(
-            f"{path.name} is damaged or holds no byte-level BPE", where=str(path), fix="download it again"
+            f"{TOKENIZER} is damaged or holds no byte-level BPE", where=where, fix="download it again"
         ) from error
 
 
@@ -71,7 +71,7 @@ def _check_features(path: Path, dims: WhisperDims) -> None:
         "sampling_rate": SAMPLE_RATE,
         "chunk_length": dims.window_s,
     }
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = read_table(path)
     for key, value in expected.items():
         if found.get(key, value) != value:
             raise UserError(
@@ -80,17 +80,6 @@ def _check_features(path: Path, dims: WhisperDims) -> None:
                 allowed=f"{key}={value}, which is what the weights expect",
                 fix="use the preprocessor_config.json that belongs to the weights",
             )
-
-
-def pickled_files(directory: Path) -> tuple[Path, ...]:
-    """The pickled weights of a checkpoint that has no safetensors; empty if there are none."""
-    single, index = (directory / name for name in PICKLES)
-    if single.is_file():
-        return (single,)
-    if index.is_file():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return tuple(directory / name for name in sorted(set(shards)))
-    return ()
 
 
 def convert_pickles(files: Iterable[Path], workdir: Path) -> None:

@@ -6,12 +6,14 @@ Source: `whisper/tokenizer.py` of openai/whisper. Ids differ between models (51,
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pocket_opt.errors import UserError
+from pocket_opt.models.layout import CONFIG, GENERATION_CONFIG, TOKENIZER, read_table
 
 TIMESTAMP_STEP_S = 0.02
 BYTES = 256
@@ -24,6 +26,7 @@ CANTONESE_SINCE = 51_866
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TRANSCRIPT = "<|startoftranscript|>"
 TASKS = ("translate", "transcribe")
+NAMES_SINCE = {"<|nocaptions|>": "<|nospeech|>"}
 _AFTER_TASKS = ("<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>")
 
 _LANGUAGE_CODES = """
@@ -37,14 +40,35 @@ LANGUAGES = tuple(_LANGUAGE_CODES.split())
 
 
 def told_languages(directory: Path) -> tuple[str, ...]:
-    """Codes of the languages that the checkpoint in `directory` can be told; all of them if it does not say."""
+    """Codes of the languages that the checkpoint in `directory` can be told.
+
+    By what it states, else by its tokenizer, else by the size of its vocabulary; all of them if nothing tells.
+    """
+    stated = _table(directory / GENERATION_CONFIG)
+    multilingual, ids = stated.get("is_multilingual"), stated.get("lang_to_id")
+    if multilingual is False:
+        return ("en",)
+    if isinstance(ids, dict) and ids:
+        return tuple(token.strip("<|>") for token in ids)
     try:
-        table = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
-        if not table.get("is_multilingual", True):
-            return ("en",)
-        return tuple(token.strip("<|>") for token in table.get("lang_to_id", ())) or LANGUAGES
-    except (OSError, ValueError, AttributeError, TypeError):
-        return LANGUAGES
+        vocabulary = read_vocabulary(_table(directory / TOKENIZER), 0, where=str(directory / TOKENIZER))
+    except (UserError, KeyError, TypeError, AttributeError):
+        return _languages_of_size(_table(directory / CONFIG).get("vocab_size"))
+    return vocabulary.languages if multilingual or vocabulary.multilingual else ("en",)
+
+
+def _languages_of_size(vocab: object) -> tuple[str, ...]:
+    """The languages of the published models with `vocab` tokens."""
+    if vocab == CANTONESE_SINCE - 2:
+        return ("en",)
+    return LANGUAGES[:-1] if vocab == CANTONESE_SINCE - 1 else LANGUAGES
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return read_table(path)
+    except UserError:
+        return {}
 
 
 def special_tokens(languages: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,10 +138,13 @@ class Vocabulary:
         return self.words + self.special.index(token)
 
 
-def read_vocabulary(tokenizer: Path, window_s: float) -> Vocabulary:
-    """The vocabulary of a `tokenizer.json`; UserError unless it has Whisper's special tokens in Whisper's order."""
-    table = json.loads(tokenizer.read_text(encoding="utf-8"))
-    ids = {token["content"]: token["id"] for token in table.get("added_tokens", ())}
+def read_vocabulary(tokenizer: Mapping[str, Any], window_s: float, *, where: str) -> Vocabulary:
+    """The vocabulary of a `tokenizer.json`; UserError unless it has Whisper's special tokens in Whisper's order.
+
+    Args:
+        where: the file, for errors.
+    """
+    ids = _added_ids(tokenizer)
     first = ids.get(END_OF_TEXT, 0)
     tags = sorted(
         (index, token) for token, index in ids.items() if first + 1 < index < ids.get("<|translate|>", 0)
@@ -128,11 +155,17 @@ def read_vocabulary(tokenizer: Path, window_s: float) -> Vocabulary:
     if wrong:
         raise UserError(
             f"the tokenizer has no {wrong[0]} in its place",
-            where=str(tokenizer),
+            where=where,
             allowed=", ".join((END_OF_TEXT, START_OF_TRANSCRIPT, "languages", "<|translate|>", "...")),
             fix="use the tokenizer that belongs to the Whisper checkpoint",
         )
     return Vocabulary(first, languages, window_s, first != ENGLISH_WORDS)
+
+
+def _added_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Id by token beyond the words; what models of 2022 call <|nocaptions|> is <|nospeech|>."""
+    ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", ())}
+    return {NAMES_SINCE.get(token, token): index for token, index in ids.items()}
 
 
 def byte_characters() -> tuple[str, ...]:

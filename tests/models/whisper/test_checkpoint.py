@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.models.whisper.checkpoint import open_checkpoint, weight_files
+from pocket_opt.models.layout import weight_files
+from pocket_opt.models.whisper.checkpoint import open_checkpoint
 
 NAME = "model.encoder.layers.0.fc1.weight"
 
@@ -92,9 +93,10 @@ def test_what_is_no_whisper_is_refused(directory: Path, changes: dict[str, Any],
     ("file", "content", "message"),
     [
         ("config.json", None, r"no config\.json"),
-        ("config.json", "{", r"config\.json is not valid JSON"),
+        ("config.json", "{", r"config\.json is damaged: it is not valid JSON"),
         ("config.json", "[]", "does not hold a table"),
-        ("model.safetensors", None, r"lacks model\.safetensors"),
+        ("model.safetensors", None, "holds no weights"),
+        ("model.safetensors", "\x02" + "\0" * 7 + "[]", "not a safetensors file"),
         ("model.safetensors", "", "not a safetensors file"),
         ("model.safetensors", "\x10" + "\0" * 7 + "not json at all!", "not a safetensors file"),
         ("model.safetensors", "\xff" * 9, "not a safetensors file"),
@@ -114,6 +116,20 @@ def test_a_file_that_was_cut_short_is_refused(directory: Path) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
+        open_checkpoint(directory)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [(None, rf"no tensor '{NAME}'"), (torch.zeros(128, 63), rf"'{NAME}' has shape \[128, 63\]")],
+)
+def test_every_tensor_of_the_architecture_has_to_be_there(
+    directory: Path, tensor: torch.Tensor | None, message: str
+) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    del tensors[NAME]
+    rewrite_weights(directory, tensors if tensor is None else {**tensors, NAME: tensor})
+    with pytest.raises(UserError, match=message):
         open_checkpoint(directory)
 
 

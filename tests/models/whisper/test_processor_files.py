@@ -6,14 +6,10 @@ from pathlib import Path
 import pytest
 from graph_sessions import source
 from tokenizers import Tokenizer
-from transformers import GenerationConfig, WhisperProcessor
+from transformers import WhisperProcessor
 
 from pocket_opt.models.whisper.checkpoint import WhisperDims, open_checkpoint
-from pocket_opt.models.whisper.processor_files import (
-    feature_extractor_config,
-    generation_config,
-    write_processor,
-)
+from pocket_opt.models.whisper.processor_files import feature_extractor_config, write_processor
 from pocket_opt.models.whisper.vocabulary import Vocabulary
 
 DIMS = WhisperDims(64, 1, 1, 1, 1, 64, 64, 80, 51_865, 1_500, 448)
@@ -51,24 +47,6 @@ def test_transformers_loads_the_processor(full: Path) -> None:
 def test_common_words_are_one_token(full: Path) -> None:
     tokenizer = Tokenizer.from_file(str(full / "tokenizer.json"))
     assert len(tokenizer.encode(" abc", add_special_tokens=False).ids) == 1
-
-
-def test_generation_rules_follow_the_vocabulary() -> None:
-    vocabulary = Vocabulary.of_size(51_865, 30)
-    config = generation_config(vocabulary, DIMS)
-    assert config["lang_to_id"]["<|en|>"] == 50_259
-    assert len(config["lang_to_id"]) == 99
-    assert config["task_to_id"] == {"translate": 50_358, "transcribe": 50_359}
-    assert config["begin_suppress_tokens"] == [220, 50_257]
-    assert 50_257 not in config["suppress_tokens"]
-    assert GenerationConfig.from_dict(config).no_timestamps_token_id == 50_363
-
-
-def test_an_english_model_is_told_no_language() -> None:
-    config = generation_config(Vocabulary.of_size(51_864, 30), DIMS)
-    assert config["is_multilingual"] is False
-    assert not {"lang_to_id", "task_to_id"} & set(config)
-    assert config["eos_token_id"] == 50_256
 
 
 def test_small_checkpoints_have_every_file() -> None:

@@ -10,8 +10,8 @@ from graph_sessions import random_features, reference, source
 from transformers import WhisperForConditionalGeneration, WhisperModel
 from whisper_fixtures import tiny_checkpoint
 
-from pocket_opt.models.whisper.checkpoint import open_checkpoint
-from pocket_opt.models.whisper.random_checkpoint import random_tensor, sinusoids, state_dict_specs
+from pocket_opt.models.whisper.checkpoint import open_checkpoint, state_dict_specs
+from pocket_opt.models.whisper.random_checkpoint import random_tensor, sinusoids
 
 TOKENS = 30
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -56,22 +57,31 @@ def test_a_vocabulary_without_room_is_refused() -> None:
     assert "at least 1864" in str(error.value)
 
 
+def tokenizer_of_tiny(directory: Path) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads((tiny_checkpoint(directory).root / "tokenizer.json").read_text())
+    return table
+
+
 def test_a_tokenizer_is_read_back(tmp_path: Path) -> None:
-    path = tiny_checkpoint(tmp_path).root / "tokenizer.json"
-    found = read_vocabulary(path, 4)
+    found = read_vocabulary(tokenizer_of_tiny(tmp_path), 4, where="x")
     assert (found.words, found.languages, found.multilingual) == (300, ("en", "de"), True)
     assert found.size == 511
 
 
+def test_the_older_name_of_the_token_for_silence_is_known(tmp_path: Path) -> None:
+    table = tokenizer_of_tiny(tmp_path)
+    for token in table["added_tokens"]:
+        token["content"] = token["content"].replace("<|nospeech|>", "<|nocaptions|>")
+    assert read_vocabulary(table, 4, where="x").size == 511
+
+
 def test_a_tokenizer_without_whispers_tokens_is_refused(tmp_path: Path) -> None:
-    path = tiny_checkpoint(tmp_path).root / "tokenizer.json"
-    table = json.loads(path.read_text())
+    table = tokenizer_of_tiny(tmp_path)
     table["added_tokens"] = [
         token for token in table["added_tokens"] if token["content"] != "<|startofprev|>"
     ]
-    path.write_text(json.dumps(table))
     with pytest.raises(UserError, match=r"no <\|startofprev\|> in its place"):
-        read_vocabulary(path, 4)
+        read_vocabulary(table, 4, where="x")
 
 
 @pytest.mark.parametrize(
@@ -92,3 +102,28 @@ def test_the_languages_that_a_checkpoint_can_be_told(
     if settings is not None:
         (tmp_path / "generation_config.json").write_text(settings)
     assert told_languages(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("settings", [None, "{}", '{"is_multilingual": null, "lang_to_id": null}'])
+def test_a_checkpoint_that_states_no_languages_has_those_of_its_tokenizer(
+    settings: str | None, tmp_path: Path
+) -> None:
+    tiny_checkpoint(tmp_path, languages=("en", "de", "fr"))
+    (tmp_path / "generation_config.json").unlink()
+    if settings is not None:
+        (tmp_path / "generation_config.json").write_text(settings)
+    assert told_languages(tmp_path) == ("en", "de", "fr")
+
+
+@pytest.mark.parametrize(
+    ("size", "languages"),
+    [(51_864, ("en",)), (51_865, LANGUAGES[:-1]), (51_866, LANGUAGES), (None, LANGUAGES)],
+)
+@pytest.mark.parametrize("tokenizer", [None, "{}", '{"added_tokens": [3]}'])
+def test_a_checkpoint_that_states_nothing_has_the_languages_of_its_size(
+    size: int | None, languages: tuple[str, ...], tokenizer: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": size}))
+    if tokenizer is not None:
+        (tmp_path / "tokenizer.json").write_text(tokenizer)
+    assert told_languages(tmp_path) == languages
