@@ -15,14 +15,14 @@ from pocket_opt.errors import UserError
 from pocket_opt.home import home, read_json, write_atomically
 from pocket_opt.identity import digest, file_digest, tree_digest
 from pocket_opt.models import hub
-from pocket_opt.models.whisper.vocabulary import LANGUAGES, told_languages
+from pocket_opt.models.layout import CONFIG, model_files, read_table, unreadable
+from pocket_opt.models.whisper.vocabulary import LANGUAGES, Vocabulary, told_languages
 
-CONFIG = "config.json"
 GRAPHS = {"whisper": ("mel", "encoder", "decoder")}
 """Family -> the components that its export makes, which passes may be told to change."""
 
-WEIGHTS = (".safetensors", ".bin")
-SUFFIXES = (".json", ".txt", *WEIGHTS)
+PUBLISHED = {"vocab": 51_865, "source_positions": 1_500}
+"""What `random_weights` takes where an architecture does not say."""
 
 
 @dataclass(frozen=True)
@@ -81,47 +81,43 @@ def _random(source: ModelSource, *, seed: int, where: str) -> Root:
             fix="take a recipe that has them (whisper_tiny ... whisper_large_v3_turbo), or add them",
         )
     params = {**source.architecture, "seed": seed}
-    return Root("random_weights", params, {}, {"weights": "random", "seed": str(seed)})
+    identity = {"weights": "random", "seed": str(seed)}
+    languages = _random_languages(source.architecture, where)
+    return Root("random_weights", params, {}, identity, languages=languages)
+
+
+def _random_languages(architecture: Mapping[str, int], where: str) -> tuple[str, ...]:
+    size = {**PUBLISHED, **architecture}
+    try:
+        vocabulary = Vocabulary.of_size(size["vocab"], size["source_positions"] / 50)
+    except UserError as error:
+        error.where = f"{where}.architecture.{error.where}"
+        raise
+    return vocabulary.languages if vocabulary.multilingual else ("en",)
 
 
 def _local(path: Path, family: str, *, where: str) -> Root:
-    if not path.is_dir():
-        raise UserError(
-            f"there is no directory {path}",
-            where=where,
-            allowed="a model in Hugging Face layout",
-            fix="correct it",
-        )
-    _check_architecture(path, family, where=where)
-    if not any(entry.suffix in WEIGHTS for entry in _files(path)):
-        raise UserError(
-            f"{path} holds no weights",
-            where=where,
-            allowed="model.safetensors, or pytorch_model.bin",
-            fix="download the model again, or correct the path",
-        )
-    content = content_digest(path)
-    identity = {"sha256": content}
+    try:
+        _check_architecture(path, family, where=where)
+        content = content_digest(path)
+    except OSError as error:
+        raise unreadable(error, Path(error.filename or path)) from error
     languages = told_languages(path)
-    return Root("load_source", {"digest": content}, {"path": str(path)}, identity, languages=languages)
+    return Root(
+        "load_source", {"digest": content}, {"path": str(path)}, {"sha256": content}, languages=languages
+    )
 
 
 def _check_architecture(path: Path, family: str, *, where: str) -> None:
     config = path / CONFIG
-    try:
-        table = json.loads(config.read_text())
-        found = table.get("model_type", "unknown")
-    except FileNotFoundError as error:
+    if not path.is_dir() or not config.exists():
         raise UserError(
-            f"{path} holds no config.json",
+            f"{path} holds no {CONFIG}" if path.is_dir() else f"there is no directory {path}",
             where=where,
             allowed="a model in Hugging Face layout",
             fix="correct it",
-        ) from error
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            "config.json is damaged", where=str(config), fix="download the model again"
-        ) from error
+        )
+    found = read_table(config).get("model_type", "unknown")
     if found != family:
         raise UserError(
             f"the model is of the architecture '{found}'",
@@ -132,13 +128,13 @@ def _check_architecture(path: Path, family: str, *, where: str) -> None:
 
 
 def content_digest(directory: Path) -> str:
-    """What identifies the model in `directory`: names and content of its files, not where they lie."""
-    files = _files(directory)
+    """What identifies the model in `directory`: names and content of its files, not where they lie.
+
+    Raises:
+        UserError: the weights are not all there.
+    """
+    files = [directory / name for name in model_files(directory)]
     return tree_digest(directory, files, _file_digests(files))
-
-
-def _files(directory: Path) -> list[Path]:
-    return [entry for entry in sorted(directory.iterdir()) if entry.is_file() and entry.suffix in SUFFIXES]
 
 
 def _file_digests(files: list[Path]) -> dict[str, str]:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 
-from pocket_opt.errors import PocketOptError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.home import home
 from pocket_opt.models import hub
 
 
-class ProxyError(Exception):
+class ProxyError(OSError):
     """Named as those of httpx and requests."""
 
 
-class RepositoryNotFoundError(Exception):
+class RepositoryNotFoundError(OSError):
     """Named as that of huggingface_hub."""
 
 
-class LocalEntryNotFoundError(Exception):
+class LocalEntryNotFoundError(OSError):
     """What huggingface_hub raises around a failed connection."""
 
 
@@ -94,6 +96,11 @@ def test_real_errors_of_the_hub_library_are_known(monkeypatch: pytest.MonkeyPatc
         (httpx.ProxyError("407 Proxy Authentication Required"), "proxy failure"),
         (httpx.ConnectError("[Errno -2] Name or service not known"), "unreachable"),
         (httpx.ConnectTimeout("timed out"), "unreachable"),
+        (
+            errors.HfHubHTTPError("429 Client Error: Too Many Requests\n\nslow down", response=response),
+            "the hub answered with an error: 429 Client Error: Too Many Requests$",
+        ),
+        (RuntimeError("Data processing error: CAS service error"), "error: Data processing error"),
         (errors.HFValidationError("Repo id must use alphanumeric chars"), "this is no hub id"),
         (
             errors.OfflineModeIsEnabled("Cannot reach https://huggingface.co: offline mode is enabled"),
@@ -102,8 +109,9 @@ def test_real_errors_of_the_hub_library_are_known(monkeypatch: pytest.MonkeyPatc
     ]
     for error, reason in cases:
         fail_with(monkeypatch, error)
-        with pytest.raises(PocketOptError, match=reason):
+        with pytest.raises(PocketOptError) as caught:
             hub.fetch("openai/whisper-tiny", "main")
+        assert re.search(reason, caught.value.what)
 
 
 def test_a_full_disk_is_not_taken_for_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,32 +121,122 @@ def test_a_full_disk_is_not_taken_for_an_unreachable_hub(monkeypatch: pytest.Mon
     assert caught.value.where == "/cache/blob"
 
 
+SMALL = {"config.json": "{}", "tokenizer.json": "{}"}
+SHARDS = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+
+
+class FakeHub:
+    """A hub with one repository, `files` by name and content, which writes what is asked for into `snapshot`."""
+
+    def __init__(self, snapshot: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.snapshot, self.files = snapshot, files
+        self.asked: list[str] = []
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.download)
+
+    def model_info(self, hub_id: str, revision: str, timeout: float) -> Any:
+        self.asked.append(revision)
+        siblings = [SimpleNamespace(rfilename=name) for name in self.files]
+        return SimpleNamespace(sha=f"commit-of-{revision}", siblings=siblings)
+
+    def download(self, hub_id: str, *, revision: str, allow_patterns: list[str], **named: Any) -> str:
+        assert revision.startswith("commit-of-")
+        self.snapshot.mkdir(exist_ok=True)
+        for name in allow_patterns:
+            (self.snapshot / name).write_text(self.files[name])
+        return str(self.snapshot)
+
+    def taken(self) -> set[str]:
+        return {path.name for path in self.snapshot.iterdir()} if self.snapshot.exists() else set()
+
+
 def test_a_download_is_remembered_by_the_commit_it_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
-
-    class Api:
-        def model_info(self, hub_id: str, revision: str, timeout: float) -> Any:
-            return type("Info", (), {"sha": f"commit-of-{revision}"})
-
-    def download(hub_id: str, *, revision: str, allow_patterns: list[str], **named: Any) -> str:
-        asked.append((hub_id, revision))
-        assert "*.safetensors" in allow_patterns
-        assert not any("bin" in pattern or "pt" in pattern for pattern in allow_patterns)
-        (tmp_path / "config.json").write_text("{}")
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    server = FakeHub(tmp_path / "snapshot", {**SMALL, "model.safetensors": "x"}, monkeypatch)
     made = hub.fetch("openai/whisper-tiny", "main")
-    assert made == hub.Snapshot(tmp_path, "commit-of-main")
+    assert made == hub.Snapshot(server.snapshot, "commit-of-main")
     assert hub.cached("openai/whisper-tiny", "main") == made
     assert hub.fetch("openai/whisper-tiny", "main") == made
     assert hub.cached("openai/whisper-tiny", "v2") is None
     hub.fetch("openai/whisper-tiny", "v2")
-    assert asked == [("openai/whisper-tiny", "commit-of-main"), ("openai/whisper-tiny", "commit-of-v2")]
+    assert server.asked == ["main", "v2"]
     assert hub.cached("openai/whisper-tiny", "main") == made
+
+
+INDEX = {"model.safetensors.index.json": json.dumps(SHARDS)}
+SHARDED = dict.fromkeys(SHARDS["weight_map"].values(), "x")
+PICKLE = {"pytorch_model.bin": "x"}
+PICKLED_SHARDS = {
+    "pytorch_model.bin.index.json": json.dumps({"weight_map": {"a": "one.bin", "b": "two.bin"}}),
+    "one.bin": "x",
+    "two.bin": "x",
+}
+
+
+@pytest.mark.parametrize(
+    ("there", "weights"),
+    [
+        (
+            {"model.safetensors": "x", "model.fp32.safetensors": "x", **INDEX, **SHARDED, **PICKLE},
+            {"model.safetensors"},
+        ),
+        ({**INDEX, **SHARDED, **PICKLE}, {*SHARDED}),
+        ({**PICKLE, **PICKLED_SHARDS, "flax_model.msgpack": "x"}, {"pytorch_model.bin"}),
+        (PICKLED_SHARDS, {"one.bin", "two.bin"}),
+    ],
+)
+def test_one_kind_of_weights_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: dict[str, str], weights: set[str]
+) -> None:
+    server = FakeHub(tmp_path / "snapshot", {**SMALL, "README.md": "", **there}, monkeypatch)
+    made = hub.fetch("me/mine", "main")
+    assert {name for name in server.taken() if not name.endswith(".json")} == weights
+    assert hub.cached("me/mine", "main") == made
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ("config.json", "the model me/mine has no config.json"),
+        ("tokenizer.json", "the model me/mine has no tokenizer.json"),
+        ("pytorch_model.bin", "the model holds no weights"),
+        ("one.bin", "the model lacks one.bin"),
+    ],
+)
+def test_what_is_no_model_is_refused_before_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, message: str
+) -> None:
+    files = {**SMALL, **(PICKLED_SHARDS if lacking == "one.bin" else PICKLE)}
+    del files[lacking]
+    server = FakeHub(tmp_path / "snapshot", files, monkeypatch)
+    with pytest.raises(UserError, match=message):
+        hub.fetch("me/mine", "main")
+    assert not [name for name in server.taken() if name.endswith(".bin")]
+    assert hub.cached("me/mine", "main") is None
+
+
+def test_a_tokenizer_in_lists_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"config.json": "{}", "vocab.json": "{}", "merges.txt": "", "added_tokens.json": "{}", **PICKLE}
+    server = FakeHub(tmp_path / "snapshot", files, monkeypatch)
+    hub.fetch("me/mine", "main")
+    assert server.taken() == set(files)
+
+
+def test_a_remembered_snapshot_without_weights_is_none(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    memory = home() / "hub" / "revisions.json"
+    memory.parent.mkdir(parents=True)
+    memory.write_text(json.dumps({"me/mine@main": {"path": str(tmp_path), "commit": "c"}}))
+    assert hub.cached("me/mine", "main") is None
+    (tmp_path / "pytorch_model.bin").write_text("x")
+    assert hub.cached("me/mine", "main") == hub.Snapshot(tmp_path, "c")
+
+
+def test_a_mistake_of_this_program_is_not_blamed_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, TypeError("unexpected keyword argument"))
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        hub.fetch("me/mine", "main")
 
 
 def test_a_download_that_is_gone_is_fetched_again(tmp_path: Path) -> None:

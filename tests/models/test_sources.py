@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from pocket_opt.errors import UserError
 from pocket_opt.home import home
 from pocket_opt.models import sources
 from pocket_opt.models.sources import Root, resolve
+from pocket_opt.models.whisper.vocabulary import LANGUAGES
+from pocket_opt.passes import load_pass
 
 
 def found(source: ModelSource, seed: int = 0) -> Root:
@@ -36,15 +40,54 @@ def test_a_directory_is_known_by_its_content_not_its_place(tmp_path: Path) -> No
 def test_every_file_of_the_model_counts_and_nothing_else(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     before = found(ModelSource(path=str(model))).params
-    (model / "README.md").write_text("a card")
-    (model / "model.onnx").write_bytes(b"x")
+    for other in ("README.md", "model.onnx", "pytorch_model.bin", "model.fp32.safetensors", "training.json"):
+        (model / other).write_text("not taken")
     (model / "folder.json").mkdir()
     assert found(ModelSource(path=str(model))).params == before
-    for name in ("generation_config.json", "merges.txt", "more.safetensors", "tokenizer.json"):
+    for name in ("generation_config.json", "merges.txt", "model.safetensors", "tokenizer.json"):
         (model / name).write_text(f"content of {name}")
         now = found(ModelSource(path=str(model))).params
         assert now != before
         before = now
+
+
+def test_every_shard_counts(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "model.safetensors").rename(model / "a.safetensors")
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"x": "a.safetensors"}}')
+    before = found(ModelSource(path=str(model))).params
+    (model / "a.safetensors").write_text("other")
+    assert found(ModelSource(path=str(model))).params != before
+    (model / "a.safetensors").unlink()
+    with pytest.raises(UserError, match=r"the model lacks a\.safetensors"):
+        found(ModelSource(path=str(model)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "languages"),
+    [
+        ({"vocab": 51_864}, ("en",)),
+        ({}, LANGUAGES[:-1]),
+        ({"vocab": 51_866}, LANGUAGES),
+        ({"vocab": 700, "source_positions": 200}, LANGUAGES[:-1]),
+    ],
+)
+def test_random_weights_are_told_the_languages_of_their_vocabulary(
+    architecture: dict[str, int], languages: tuple[str, ...]
+) -> None:
+    source = ModelSource(weights="random", architecture={"d_model": 64, "heads": 2, **architecture})
+    assert found(source).languages == languages
+
+
+def test_what_an_architecture_need_not_say_is_as_the_pass_has_it() -> None:
+    defaults = {field.name: field.default for field in fields(load_pass("random_weights").Params)}
+    assert {name: defaults[name] for name in sources.PUBLISHED} == sources.PUBLISHED
+
+
+def test_random_weights_without_room_for_the_vocabulary_are_refused() -> None:
+    with pytest.raises(UserError, match="no room") as caught:
+        found(ModelSource(weights="random", architecture={"vocab": 700}))
+    assert caught.value.where == "recipe.model.architecture.vocab"
 
 
 def test_path_wins_over_hub(tmp_path: Path) -> None:
@@ -94,6 +137,7 @@ def test_a_downloaded_model_is_read_from_disk(tmp_path: Path) -> None:
         ("wav2vec2", "the model is of the architecture 'wav2vec2'"),
         ("no type", "the model is of the architecture 'unknown'"),
         ("no weights", "holds no weights"),
+        ("folder", "config.json cannot be read"),
     ],
 )
 def test_a_directory_that_is_no_such_model_is_told(tmp_path: Path, spoil: str, what: str) -> None:
@@ -105,6 +149,9 @@ def test_a_directory_that_is_no_such_model_is_told(tmp_path: Path, spoil: str, w
         model = config
     elif spoil == "no config":
         config.unlink()
+    elif spoil == "folder":
+        config.unlink()
+        config.mkdir()
     elif spoil == "no weights":
         (model / "model.safetensors").unlink()
     else:
@@ -115,7 +162,21 @@ def test_a_directory_that_is_no_such_model_is_told(tmp_path: Path, spoil: str, w
         found(ModelSource(path=str(model)))
     assert what in caught.value.what
     assert caught.value.fix
-    assert caught.value.allowed or spoil in ("damaged", "list", "binary")
+    assert caught.value.allowed or spoil in ("damaged", "list", "binary", "folder")
+
+
+def test_a_file_that_may_not_be_read_is_the_users_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(tmp_path / "model")
+
+    def refuse(path: Path) -> str:  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(sources, "file_digest", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)") as caught:
+        found(ModelSource(path=str(model)))
+    assert Path(caught.value.where).parent == model
 
 
 def test_a_model_that_is_not_named_is_told() -> None:
