@@ -13,7 +13,7 @@ SOURCE, BASELINE = "source", "baseline."
 
 
 def measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
-    """What measurements may ask for; each takes the parameters that it declares."""
+    """What measurements may ask for, where it is set; each takes the parameters that it declares."""
     decoding = config.decoding
     context: dict[str, Any] = {
         "task": decoding.task,
@@ -21,12 +21,11 @@ def measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
         "batch_size": decoding.batch_size,
         "max_new_tokens": decoding.max_new_tokens,
         "threads": config.target.threads,
+        "limit": config.data.evaluation.limit,
     }
     if clips is not None:
         context |= {"data_path": str(clips.source.absolute()), "data_digest": clips.digest()}
-    if config.data.evaluation.limit is not None:
-        context["limit"] = config.data.evaluation.limit
-    return context
+    return {name: value for name, value in context.items() if value is not None}
 
 
 def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]) -> list[Draft]:

@@ -33,14 +33,14 @@ class ParityParams:
         data_path: directory of the data set.
         data_digest: its digest; enters the key in place of the path.
         clips: how many, spread evenly over the data set.
-        max_new_tokens: most tokens of a clip that are compared; None: what the source says.
+        max_new_tokens: most tokens of a clip that are compared; a row of logits is as wide as the vocabulary.
         threads: of the runtimes; 0 is their default.
     """
 
     data_path: str = neutral("", instead="data.evaluation.path")
     data_digest: str = planned("", instead="data.evaluation.path")
     clips: int = positive(8)
-    max_new_tokens: int | None = None
+    max_new_tokens: int = positive(64)
     threads: int = neutral(0)
 
 
@@ -67,7 +67,7 @@ class Heard:
 class Parity(Pass[ParityParams]):
     """Compares features, encoder output and teacher-forced logits with the source model."""
 
-    version = 1
+    version = 2
     Params = ParityParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "torch", "transformers")
@@ -83,19 +83,20 @@ class Parity(Pass[ParityParams]):
         source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
         clips = open_planned(params.data_path, params.data_digest).limit(params.clips)
         found = {name: fidelity.Comparison() for name in ("mel", "encoder", "logits", "batch")}
-        heard = []
+        heard: list[Heard] = []
         for done, clip in enumerate(clips, start=1):
             audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]
             heard.append(listen(source, audio, clip.language, params.max_new_tokens))
             compare_clip(model, heard[-1], found)
+            if len(heard) == BATCH:
+                compare_batch(model, heard, found["batch"])
+                heard.clear()
             progress(done, len(clips), "clips")
-        for first in range(0, len(heard) - 1, BATCH):
-            compare_batch(model, heard[first : first + BATCH], found["batch"])
         left_out = [name for name, comparison in found.items() if not comparison.rows]
         return write_result(workdir, "parity", parity_metrics(found, len(clips)), {"left_out": left_out})
 
 
-def listen(source: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int | None) -> Heard:
+def listen(source: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int) -> Heard:
     """The source's features, encoder output, greedy tokens and logits of one clip."""
     import numpy as np
 
