@@ -151,7 +151,7 @@ MISTAKES = {
     "directory without config": Mistake("level=NONE", ("holds no config.json", "recipe.model.path"), remove("model/config.json")),
     "damaged config": Mistake("level=NONE", ("config.json is damaged", "model/config.json"), truncate("model/config.json", 100)),
     "another architecture": Mistake("level=NONE", ("the model is of the architecture 'wav2vec2'", "choose a whisper model"), write("model/config.json", '{"model_type": "wav2vec2"}')),
-    "missing weights": Mistake("level=NONE", ("holds no weights", "recipe.model.path"), remove("model/model.safetensors")),
+    "missing weights": Mistake("level=NONE", ("holds no weights", "inputs/model"), remove("model/model.safetensors")),
     "no model named": Mistake("recipe.model.path=null", ("no model is named", "weights=random")),
     "random without dimensions": Mistake("recipe.model.weights=random", ("random weights need the model's dimensions",)),
     "truncated weights": Mistake("level=NONE", ("node 'source' (pass load_source) failed", "model.safetensors"), truncate("model/model.safetensors", 300_000), 1),
