@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from runner_fixtures import export, sound, talkative_checkpoint
 from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from whisper_fixtures import tiny_checkpoint
@@ -15,6 +16,8 @@ from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.models.sources import content_digest
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome, execute
+from pocket_opt.runtimes import open_runtime
+from pocket_opt.runtimes.base import DecodeOptions
 
 
 @pytest.fixture
@@ -101,6 +104,22 @@ def test_an_older_model_is_told_its_languages_all_the_same(model: Path) -> None:
     assert outcome.did["generation_added"] == sorted(older)
     assert outcome.did["derived"] == []
     assert "lang_to_id" not in json.loads(path.read_text())
+
+
+def test_both_runners_decode_by_the_same_rules(tmp_path: Path) -> None:
+    """One that lacks what newer models state, and states what only one of the runners has."""
+    talkative_checkpoint(tmp_path / "model", seed=6)
+    path = tmp_path / "model" / "generation_config.json"
+    table = json.loads(path.read_text())
+    kept = {key: table[key] for key in ("max_length", "suppress_tokens", "eos_token_id")}
+    path.write_text(json.dumps({**kept, "no_repeat_ngram_size": 1, "pad_token_id": None, "num_beams": 4}))
+    source = take(tmp_path / "model").artifact
+    audio, options = [sound(3, 0), sound(4, 1)], DecodeOptions(timestamps=True)
+    first = open_runtime(source, threads=1).transcribe(audio, options)
+    second = open_runtime(export(source, tmp_path / "exported"), threads=1).transcribe(audio, options)
+    assert [clip.tokens for clip in first] == [clip.tokens for clip in second]
+    assert [clip.language for clip in first] == [clip.language for clip in second]
+    assert any(len(set(clip.tokens)) < len(clip.tokens) for clip in first)
 
 
 def test_rules_of_the_configuration_are_not_lost(model: Path) -> None:

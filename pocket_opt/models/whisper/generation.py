@@ -60,7 +60,8 @@ def complete_generation_config(
     Returns:
         The table to write, and the settings of `given` that are not in it because they would change the result.
     """
-    stated = {key: value for key, value in given.items() if value is not None and key != "_from_model_config"}
+    stated = {key: value for key, value in given.items() if value not in (None, {})}
+    stated.pop("_from_model_config", None)
     multilingual = stated.get("is_multilingual", "lang_to_id" in stated or vocabulary.multilingual)
     derived = generation_config(replace(vocabulary, multilingual=bool(multilingual)), dims)
     older = {key: config[key] for key in FROM_CONFIG if isinstance(config.get(key), type(derived[key]))}
@@ -69,5 +70,9 @@ def complete_generation_config(
         for key, value in stated.items()
         if key in ALSO_KEPT or isinstance(value, type(derived.get(key)))
     }
-    reset = {key: value for key, value in stated.items() if key not in kept and value is not False}
-    return derived | older | kept, reset
+    table = derived | older | kept
+    if not multilingual and config.get("forced_decoder_ids"):
+        # What config.json forces, generate() takes for an English-only model unless something else is forced here.
+        table["forced_decoder_ids"] = [[1, table["no_timestamps_token_id"]]]
+    reset = {k: v for k, v in stated.items() if v is not False and v != table.get(k)}
+    return table, reset

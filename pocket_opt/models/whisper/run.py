@@ -218,8 +218,9 @@ class Rules:
     """Which tokens may come next: the logits processors of transformers' generate() for Whisper, in its order."""
 
     def __init__(self, generation: Mapping[str, Any], vocabulary: Vocabulary, size: int) -> None:
-        self._never = [token for token in generation.get("suppress_tokens") or () if token < size]
-        self._not_first = [token for token in generation.get("begin_suppress_tokens") or () if token < size]
+        never, not_first = (generation.get(key) or () for key in ("suppress_tokens", "begin_suppress_tokens"))
+        self._never = [token for token in never if 0 <= token < size]
+        self._not_first = [token for token in not_first if 0 <= token < size]
         self._latest_first = generation.get("max_initial_timestamp_index")
         self._vocabulary = vocabulary
 

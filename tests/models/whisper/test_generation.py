@@ -71,6 +71,11 @@ def test_what_is_null_is_not_stated(key: str) -> None:
     assert complete({**table, key: None}) == (table, {})
 
 
+def test_a_table_of_no_languages_is_not_stated() -> None:
+    table = generation_config(MULTILINGUAL, DIMS)
+    assert complete({**table, "lang_to_id": {}})[0] == table
+
+
 def test_of_no_table_the_rules_are_those_of_the_configuration() -> None:
     config = {"suppress_tokens": [1, 2, 7], "begin_suppress_tokens": [220], "max_length": 100, "d_model": 64}
     assert complete({}, config)[0] == {
@@ -87,6 +92,16 @@ def test_an_english_model_is_told_no_language_whatever_it_states() -> None:
     found, reset = complete({"is_multilingual": False, "task_to_id": {"transcribe": 1}})
     assert not {"lang_to_id", "task_to_id"} & set(found)
     assert reset == {"task_to_id": {"transcribe": 1}}
+
+
+def test_tokens_that_the_configuration_of_an_english_model_forces_are_overruled() -> None:
+    config = {"forced_decoder_ids": [[1, 50_258], [2, 50_358]]}
+    found, reset = complete({}, config, ENGLISH)
+    assert found["forced_decoder_ids"] == [[1, 50_362]]
+    assert complete(found, config, ENGLISH) == (found, {})
+    assert complete(found, {}, ENGLISH)[1] == {"forced_decoder_ids": [[1, 50_362]]}
+    assert "forced_decoder_ids" not in complete({}, config, MULTILINGUAL)[0]
+    assert reset == {}
 
 
 @pytest.mark.parametrize(

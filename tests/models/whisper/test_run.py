@@ -66,7 +66,10 @@ def random_sequence(rng: np.random.Generator, vocabulary: Vocabulary, last: int)
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_rules_are_those_of_transformers(source: Artifact, timestamps: bool) -> None:
     table = json.loads((source.root / "generation_config.json").read_text())
-    table |= {"suppress_tokens": [1, 5, 320, 100_000], "begin_suppress_tokens": [7, table["eos_token_id"]]}
+    table |= {
+        "suppress_tokens": [1, 5, 320, 100_000, -1],
+        "begin_suppress_tokens": [7, table["eos_token_id"]],
+    }
     size = source.metadata["dims"]["vocab"]
     vocabulary = Vocabulary(source.root / "tokenizer.json", table)
     rules = Rules(table, vocabulary, size)
