@@ -163,5 +163,14 @@ def test_an_invalid_graph_does_not_pass(tmp_path: Path) -> None:
     proto = onnx.load(outcome.artifact.path("mel"))
     proto.graph.node[0].op_type = "Slize"
     onnx.save(proto, outcome.artifact.path("mel"))
-    with pytest.raises(PocketOptError, match="exported mel graph is not valid"):
+    with pytest.raises(PocketOptError, match="component 'mel' is not valid ONNX"):
+        load_pass("export_onnx").ensures({"model": source()}, None, outcome)
+
+
+def test_a_graph_with_another_port_does_not_pass(tmp_path: Path) -> None:
+    outcome = export(source(), tmp_path)
+    proto = onnx.load(outcome.artifact.path("encoder"))
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 128
+    onnx.save(proto, outcome.artifact.path("encoder"))
+    with pytest.raises(PocketOptError, match="the ports of component 'encoder' changed"):
         load_pass("export_onnx").ensures({"model": source()}, None, outcome)

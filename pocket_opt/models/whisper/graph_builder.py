@@ -18,7 +18,6 @@ import onnx_ir as ir
 OPSET = 20
 """The first opset with Gelu; it is also the one that mobile runtimes read most widely."""
 IR_VERSION = 10
-MICROSOFT = "com.microsoft"
 
 
 class GraphBuilder:
@@ -54,10 +53,10 @@ class GraphBuilder:
         value.name = name
         self._graph.outputs.append(shaped(value, shape))
 
-    def op(self, op_type: str, *inputs: ir.Value, domain: str = "", **attributes: Any) -> ir.Value:
+    def op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         """Add a node with one output, named after the current module and its operator type."""
         name = self._unique(f"{self.module}/{op_type}")
-        node = ir.node(op_type, inputs, attributes, domain=domain, name=name)
+        node = ir.node(op_type, inputs, attributes, name=name)
         value = node.outputs[0]
         value.name = f"{name}_output"
         self._graph.append(node)
