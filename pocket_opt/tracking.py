@@ -6,7 +6,6 @@ variant's run is found by its identity tags, so a repeated command never makes a
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,26 +25,19 @@ from pocket_opt.report import flat
 from pocket_opt.report.attachments import attachments
 from pocket_opt.results import FailureRecord
 from pocket_opt.tracking_store import (
-    TIMEOUT_S,
     Marker,
     Settings,
     check,
+    create_database,
     is_running,
     process_tags,
+    set_environment,
     settings_for,
 )
 
 __all__ = ["Settings", "Tracked", "log_bundle", "log_failure", "log_sweep", "settings_for"]
 
 LOCK_TIMEOUT_S = 120
-_TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-_PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""Defaults for this process; what the user set in the environment stays."""
 
 
 @dataclass(frozen=True)
@@ -276,9 +268,7 @@ def _guarded(work: Callable[[], Tracked], settings: Settings, again: str) -> Tra
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Any]:
     """A client, alone on this machine, of a store that answers."""
-    os.environ.update(_TELEMETRY_OFF)
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     locks = home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"tracking-{settings.identity[:16]}.lock", timeout=LOCK_TIMEOUT_S):
@@ -286,18 +276,8 @@ def _opened(settings: Settings) -> Iterator[Any]:
         from mlflow import MlflowClient
 
         if settings.database is not None and not settings.database.exists():
-            _create_database(settings.database, MlflowClient)
+            create_database(settings.database, MlflowClient)
         yield MlflowClient(tracking_uri=settings.uri)
-
-
-def _create_database(path: Path, connect: Any) -> None:
-    """Build the tables aside and rename: a migration killed half-way would leave a database that never opens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.part-*"):
-        leftover.unlink()
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    connect(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
-    os.replace(part, path)
 
 
 def _tags(table: Mapping[str, str]) -> list[Any]:

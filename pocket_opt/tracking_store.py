@@ -30,6 +30,15 @@ DATABASE = "mlflow.db"
 TIMEOUT_S = 5
 """Seconds to wait for a server's answer, and for a lock on a database."""
 
+_TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Defaults for this process; what the user set in the environment stays."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -68,6 +77,23 @@ def check(settings: Settings) -> None:
         _check_server(settings.uri)
     elif settings.database.exists():
         _check_database(settings.database)
+
+
+def set_environment() -> None:
+    """Before MLflow is imported: no telemetry, and a server that does not answer is given up soon."""
+    os.environ.update(_TELEMETRY_OFF)
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+
+
+def create_database(path: Path, connect: Any) -> None:
+    """Build the tables aside and rename: a migration killed half-way would leave a database that never opens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.part-*"):
+        leftover.unlink()
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    connect(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
+    os.replace(part, path)
 
 
 class Marker:

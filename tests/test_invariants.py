@@ -23,6 +23,8 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "pocket_opt"
 RUNNER = PACKAGE / "models" / "whisper" / "run.py"
+STANDALONE = (RUNNER, RUNNER.with_name("run_transformers.py"))
+"""Copied into bundles, where each is the only file of code."""
 HEAVY = ("numpy", "torch", "transformers", "onnxruntime", "mlflow", "onnx", "onnx_ir", "jiwer", "plotly")
 OWN_PASSES = {path.stem for path in (PACKAGE / "passes").glob("*.py")} - {"__init__", "base"}
 
@@ -114,7 +116,7 @@ ALLOWED = {
     "evaluation": {*FOUNDATION, *MODELS, "passes", "evaluation"},
     "targets": {"config", "errors", "targets", "worker"},
     "engine": {*FOUNDATION, "config", "graph", "passes", "results", "store"},
-    "report": {"bundle", "home", "identity", "report", "results"},
+    "report": {"bundle", "config", "home", "identity", "report", "results", "scratch"},
 }
 """Room -> what it may import of this package; the rooms above (planner, cli, bundle ...) are free to look down."""
 ABOVE = {"api", "cli", "sessions"}
@@ -249,7 +251,7 @@ def test_the_configuration_reference_is_that_of_the_schema() -> None:
 def test_files_and_functions_stay_short() -> None:
     for path in modules():
         lines = len(path.read_text().splitlines())
-        assert lines <= 300 or path == RUNNER, f"{path} has {lines} lines"
+        assert lines <= 300 or path in STANDALONE, f"{path} has {lines} lines"
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno

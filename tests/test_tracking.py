@@ -36,7 +36,7 @@ SWEEP = key("sweep")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store, made once; making one takes seconds."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._create_database(path, mlflow.MlflowClient)
+    tracking_store.create_database(path, mlflow.MlflowClient)
     return path
 
 
@@ -386,7 +386,7 @@ def test_a_store_is_made_whole_or_not_at_all(
         return mlflow.MlflowClient(tracking_uri=tracking_uri)
 
     assert fresh.database is not None
-    tracking._create_database(fresh.database, quickly)
+    tracking_store.create_database(fresh.database, quickly)
     assert not leftover.exists()
     assert not log_bundle(made.path, fresh).warning
     assert statuses(fresh) == ["FINISHED"]

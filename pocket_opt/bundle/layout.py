@@ -94,14 +94,13 @@ def write_bundle(
 
 def runner_source(metadata: Mapping[str, Any]) -> Path:
     """The stand-alone program for an artifact with this metadata; PocketOptError if its family has none."""
-    if metadata.get("runtime") == SOURCE_RUNTIME:
-        return PACKAGE / "bundle" / "run_transformers.py"
-    source = PACKAGE / "models" / str(metadata.get("family")) / RUNNER
+    name = "run_transformers.py" if metadata.get("runtime") == SOURCE_RUNTIME else RUNNER
+    source = PACKAGE / "models" / str(metadata.get("family")) / name
     if not source.is_file():
         raise PocketOptError(
             f"there is no stand-alone runner for the model family '{metadata.get('family')}'",
             where=str(source),
-            fix="add the family's run.py",
+            fix=f"add the family's {name}",
         )
     return source
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from transformers import EncoderDecoderCache
 
-from pocket_opt.bundle.run_transformers import Model, RequestError
 from pocket_opt.errors import UserError
 from pocket_opt.models.whisper.run import DecodeOptions, Segment, Transcript, Vocabulary
+from pocket_opt.models.whisper.run_transformers import Model, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ import pytest
 from real_bundles import onnx_bundle, source_bundle
 from runner_fixtures import sound
 
-from pocket_opt.bundle import run_transformers
 from pocket_opt.bundle.loaded import LoadedModel
 from pocket_opt.errors import UserError
+from pocket_opt.models.whisper import run_transformers
 
 CLIP = Path(__file__).parents[2] / "pocket_opt/sample/evaluation/en-clean-000.flac"
 
