@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pocket_opt.errors import UserError
+
 VARIABLE = "POCKET_OPT_HOME"
 
 
@@ -15,7 +17,10 @@ def home() -> Path:
     """`$POCKET_OPT_HOME`, or `pocket_opt` in the user's cache directory."""
     declared = os.environ.get(VARIABLE)
     if declared:
-        return Path(declared).expanduser().resolve()
+        try:
+            return Path(declared).expanduser().resolve()
+        except RuntimeError as error:
+            raise UserError(f"there is no user for {declared}", where=f"${VARIABLE}", fix="correct it") from error
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "pocket_opt"
 
 

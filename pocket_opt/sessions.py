@@ -8,6 +8,7 @@ else may read that directory, for overrides may hold a password; it is gone when
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ class Session:
         except Exception as error:
             return self._fail(number, plan, unexpected(error, destination(plan)))
         self._write(number, {"bundle": str(bundle.path)})
-        return Variant(bundle.path, "", self._track(plan.config, bundle))
+        return Variant(bundle.path, "", _log_bundle(plan.config, bundle, self.sweep))
 
     def give_up(self, number: int, reason: str) -> None:
         """Note why a variant could not begin; it is counted as failed when the session ends."""
@@ -116,57 +117,38 @@ class Session:
 
     def conclude(self, plans: Sequence[Plan]) -> Finished:
         """Write the report over all bundles of the output directory, end the sweep in MLflow, tidy up."""
-        warnings = self._fail_lost(plans)
+        complaints = self._fail_lost(plans)
         outcomes = [read_json(self._outcome(number)) or {} for number in range(len(plans))]
         bundles = [open_bundle(Path(table["bundle"])) for table in outcomes if "bundle" in table]
         failures = tuple(_failure(table["failure"]) for table in outcomes if "failure" in table)
         files = write_report(_all_manifests(_output_dir(plans)), failures, _output_dir(plans))
-        warnings += self._end_sweep(plans, [files.html, files.csv], failures)
+        complaints += self._end_sweep(plans, [files.html, files.csv], failures)
         remove_tree(self.directory)
         manifests = tuple(bundle.manifest for bundle in bundles)
-        return Finished(manifests, failures, {"report": files.html}, warnings)
+        return Finished(manifests, failures, {"report": files.html}, complaints)
 
     def _fail_lost(self, plans: Sequence[Plan]) -> tuple[str, ...]:
         """Fail every variant that has no outcome, unless an earlier failure was to end the session."""
         stopped = self.has_failed()
-        warnings: tuple[str, ...] = ()
+        complaints: tuple[str, ...] = ()
         for number, plan in enumerate(plans):
             outcome = read_json(self._outcome(number))
             if outcome is None and not (stopped and plan.config.fail_fast):
                 outcome = {"given_up": LOST}
             if outcome is not None and "given_up" in outcome:
-                warnings += self._fail(number, plan, PocketOptError(outcome["given_up"])).warnings
-        return warnings
+                complaints += self._fail(number, plan, PocketOptError(outcome["given_up"])).warnings
+        return complaints
 
     def _fail(self, number: int, plan: Plan, error: PocketOptError) -> Variant:
-        config, reason = plan.config, str(error)
-        record = FailureRecord(
-            config.recipe.name,
-            config.target.name,
-            config.level.name,
-            config.level.rank,
-            plan.overrides,
-            plan.row_key,
-            error.node if isinstance(error, NodeFailed) else "",
-            reason,
-        )
+        record = _failure_of(plan, error)
         self._write(number, {"failure": asdict(record)})
-        if config.tracking.name == "none":
-            return Variant(None, reason, ())
-        tracked = tracking.log_failure(record, _settings(config), sweep=self.sweep)
-        return Variant(None, reason, (tracked.warning,) if tracked.warning else ())
+        return Variant(None, record.reason, _log_failure(plan.config, record, self.sweep))
 
     def _outcome(self, number: int) -> Path:
         return self.directory / f"{number}.json"
 
     def _write(self, number: int, outcome: dict[str, Any]) -> None:
         write_atomically(self._outcome(number), json.dumps(outcome))
-
-    def _track(self, config: Config, bundle: Bundle) -> tuple[str, ...]:
-        if config.tracking.name == "none":
-            return ()
-        tracked = tracking.log_bundle(bundle.path, _settings(config), sweep=self.sweep)
-        return (tracked.warning,) if tracked.warning else ()
 
     def _end_sweep(
         self, plans: Sequence[Plan], files: Sequence[Path], failures: Sequence[FailureRecord]
@@ -181,11 +163,52 @@ class Session:
 
 
 def optimize_plan(plan: Plan, observer: Observer | None = None) -> Bundle:
-    """Run one variant to its bundle and record it in MLflow; raises what went wrong. For the Python API."""
-    bundle = run_variant(plan, observer)
-    if plan.config.tracking.name != "none":
-        tracking.log_bundle(bundle.path, _settings(plan.config))
+    """Run one variant to its bundle and record it in MLflow, also if it fails. For the Python API.
+
+    Raises:
+        PocketOptError: what went wrong. That MLflow cannot be had is a `UserWarning`.
+    """
+    try:
+        bundle = run_variant(plan, observer)
+    except PocketOptError as error:
+        _warn(_log_failure(plan.config, _failure_of(plan, error)))
+        raise
+    _warn(_log_bundle(plan.config, bundle))
     return bundle
+
+
+def _warn(texts: Sequence[str]) -> None:
+    for text in texts:
+        warnings.warn(text, stacklevel=4)
+
+
+def _failure_of(plan: Plan, error: PocketOptError) -> FailureRecord:
+    config = plan.config
+    return FailureRecord(
+        config.recipe.name,
+        config.target.name,
+        config.level.name,
+        config.level.rank,
+        plan.overrides,
+        plan.row_key,
+        error.node if isinstance(error, NodeFailed) else "",
+        str(error),
+    )
+
+
+def _log_bundle(config: Config, bundle: Bundle, sweep: str = "") -> tuple[str, ...]:
+    """Record a bundle where the configuration says; gives the warning if that failed."""
+    if config.tracking.name == "none":
+        return ()
+    tracked = tracking.log_bundle(bundle.path, _settings(config), sweep=sweep)
+    return (tracked.warning,) if tracked.warning else ()
+
+
+def _log_failure(config: Config, failure: FailureRecord, sweep: str = "") -> tuple[str, ...]:
+    if config.tracking.name == "none":
+        return ()
+    tracked = tracking.log_failure(failure, _settings(config), sweep=sweep)
+    return (tracked.warning,) if tracked.warning else ()
 
 
 def _settings(config: Config) -> tracking.Settings:

@@ -33,7 +33,8 @@ VERDICTS = {
 }
 NAMES = ("recipe", "target", "level")
 EXPLANATION = (
-    "change: WER against NONE in points; RTF: real-time factor, smaller is faster; peak MB: a fresh process"
+    "change: WER against NONE in points; RTF: time for a window of 4 tokens a second over its length; "
+    "peak MB: a fresh process"
 )
 
 

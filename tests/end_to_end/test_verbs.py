@@ -12,11 +12,14 @@ from conftest import Command
 from test_terminal import forget
 
 import pocket_opt
+from pocket_opt import tracking
 from pocket_opt.cli.gc import parse_size
 from pocket_opt.cli.main import VERBS, main
 from pocket_opt.config import groups
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.results import FailureRecord
 from pocket_opt.store import Store
+from pocket_opt.tracking import Settings, Tracked
 
 
 def output(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -256,6 +259,31 @@ def test_the_api_raises_what_went_wrong(command: Command, speech: Path, tmp_path
         pocket_opt.plan(level="HIHG")
     with pytest.raises(UserError, match="bundle"):
         pocket_opt.load(tmp_path)
+
+
+def test_the_api_warns_where_the_command_line_does(cached_command: Command) -> None:
+    overrides = [*cached_command.arguments("tracking.uri=http://127.0.0.1:9")[2:]]
+    with pytest.warns(UserWarning, match="not recorded in MLflow"):
+        made = pocket_opt.optimize(str(cached_command.recipe), "cpu", "BASIC", overrides)
+    assert made.path.is_dir()
+
+
+def test_the_api_records_a_failure(
+    command: Command, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
+    os.truncate(broken / "model.safetensors", 300_000)
+    failures: list[FailureRecord] = []
+
+    def log_failure(failure: FailureRecord, settings: Settings, *, sweep: str) -> Tracked:
+        failures.append(failure)
+        return Tracked(warning="MLflow is away")
+
+    monkeypatch.setattr(tracking, "log_failure", log_failure)
+    overrides = [*command.arguments(f"recipe.model.path={broken}")[2:]]
+    with pytest.raises(PocketOptError, match="node 'source'"), pytest.warns(UserWarning, match="is away"):
+        pocket_opt.optimize(str(command.recipe), "cpu", "BASIC", overrides)
+    assert [failure.node for failure in failures] == ["source"]
 
 
 def test_the_package_has_only_what_it_names() -> None:
