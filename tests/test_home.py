@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pocket_opt.errors import UserError
 from pocket_opt.home import home, read_json, write_atomically
 
 
@@ -50,3 +51,9 @@ def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
     assert read_json(tmp_path / "damaged.json") is None
     assert read_json(tmp_path / "absent.json") is None
     assert read_json(tmp_path) is None
+
+
+def test_a_home_of_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKET_OPT_HOME", "~nosuchuser/home")
+    with pytest.raises(UserError, match="there is no user"):
+        home()
