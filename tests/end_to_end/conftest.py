@@ -13,7 +13,7 @@ import pytest
 from planned_inputs import write_clips
 from whisper_fixtures import tiny_checkpoint
 
-from pocket_opt import tracking
+from pocket_opt import tracking_store
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -111,7 +111,7 @@ def empty_database(quick_root: Path) -> Path:
     from mlflow import MlflowClient
 
     path = quick_root / "mlflow.db"
-    tracking._create_database(path, MlflowClient)
+    tracking_store.create_database(path, MlflowClient)
     return path
 
 
