@@ -27,8 +27,8 @@ FILE_CHOICE = "file-"
 _OWN_FOLDERS = {"recipe": "recipes", "experiment": "experiments"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a date is text, as everywhere in Hydra."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which a date is text, as everywhere in Hydra; read by the C library where PyYAML has it."""
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pocket_opt import shipped
 from pocket_opt.data import audio
 from pocket_opt.data.transcripts import Row, find_list, read_rows
+from pocket_opt.digests import DigestMemory
 from pocket_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Dataset:
         path = find_list(shipped.locate(str(source), holding=LISTS, where=where), where=where)
         rows = read_rows(path)
         _check_files(path, rows)
-        clips = tuple(_clip(path, row) for row in rows)
+        with DigestMemory() as memory:
+            clips = tuple(_clip(path, row, memory) for row in rows)
         _check_ids(rows, clips)
         return Dataset(path, clips)
 
@@ -164,10 +166,10 @@ def _check_ids(rows: list[Row], clips: tuple[Clip, ...]) -> None:
             )
 
 
-def _clip(listed: Path, row: Row) -> Clip:
+def _clip(listed: Path, row: Row, memory: DigestMemory) -> Clip:
     path = _audio_path(listed, row)
     with _reading(path, row):
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = memory.of(path)
     given = row.text("sha256")
     if given is not None and given.lower() != sha256:
         raise UserError(
@@ -191,6 +193,8 @@ def _clip(listed: Path, row: Row) -> Clip:
 
 def _id(listed: Path, path: Path, sha256: str) -> str:
     """Says the same of the same clips on every machine; a link to a file is taken for the file itself."""
+    if path.parent == listed.parent:
+        return path.name
     folder, place = listed.parent.resolve(), path.parent.resolve() / path.name
     if place.is_relative_to(folder):
         return place.relative_to(folder).as_posix()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pocket_opt import shipped
 from pocket_opt.config.schema import ModelSource
+from pocket_opt.digests import DigestMemory
 from pocket_opt.errors import UserError
-from pocket_opt.home import home, read_json, write_atomically
-from pocket_opt.identity import digest, file_digest, tree_digest
+from pocket_opt.identity import tree_digest
 from pocket_opt.models import hub
 from pocket_opt.models.layout import CONFIG, model_files, read_table, unreadable
 from pocket_opt.models.whisper.vocabulary import LANGUAGES, Vocabulary, told_languages
@@ -134,21 +132,5 @@ def content_digest(directory: Path) -> str:
         UserError: the weights are not all there.
     """
     files = [directory / name for name in model_files(directory)]
-    return tree_digest(directory, files, _file_digests(files))
-
-
-def _file_digests(files: list[Path]) -> dict[str, str]:
-    """SHA-256 by file name; big files are hashed once and then recognised by size, time and inode."""
-    memory = home() / "digests.json"
-    remembered = read_json(memory)
-    known = remembered if isinstance(remembered, dict) else {}
-    fresh = {}
-    for path in files:
-        stat = path.stat()
-        stamp = digest("stamp", [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
-        fresh[path.name] = (stamp, known.get(stamp) or file_digest(path))
-    added = {stamp: value for stamp, value in fresh.values() if stamp not in known}
-    if added:
-        with suppress(OSError):  # it only saves hashing next time
-            write_atomically(memory, json.dumps({**known, **added}))
-    return {name: value for name, (_, value) in fresh.items()}
+    with DigestMemory() as memory:
+        return tree_digest(directory, files, {path.name: memory.of(path) for path in files})

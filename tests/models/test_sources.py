@@ -12,6 +12,7 @@ import pytest
 from planned_inputs import write_model
 from store_entries import fill_disk
 
+from pocket_opt import digests
 from pocket_opt.config.schema import ModelSource
 from pocket_opt.errors import UserError
 from pocket_opt.home import home
@@ -173,7 +174,7 @@ def test_a_file_that_may_not_be_read_is_the_users_to_change(
     def refuse(path: Path) -> str:  # root may read everything
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(sources, "file_digest", refuse)
+    monkeypatch.setattr(digests, "file_digest", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)") as caught:
         found(ModelSource(path=str(model)))
     assert Path(caught.value.where).parent == model
@@ -197,7 +198,7 @@ def test_big_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(path: Path) -> str:
         raise AssertionError(f"{path} was hashed again")
 
-    monkeypatch.setattr(sources, "file_digest", refuse)
+    monkeypatch.setattr(digests, "file_digest", refuse)
     assert found(ModelSource(path=str(model))) == first
 
 
