@@ -20,7 +20,9 @@ def home() -> Path:
         try:
             return Path(declared).expanduser().resolve()
         except RuntimeError as error:
-            raise UserError(f"there is no user for {declared}", where=f"${VARIABLE}", fix="correct it") from error
+            raise UserError(
+                f"there is no user for {declared}", where=f"${VARIABLE}", fix="correct it"
+            ) from error
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "pocket_opt"
 
 

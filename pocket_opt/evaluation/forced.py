@@ -42,7 +42,9 @@ def forced_clip(dims: Mapping[str, Any], new_tokens: int | None) -> ForcedClip:
     """
     import numpy as np
 
-    count = min(new_tokens or TOKENS_PER_S * math.ceil(dims["window_s"]), dims["target_positions"] - PROMPT_TOKENS)
+    count = min(
+        new_tokens or TOKENS_PER_S * math.ceil(dims["window_s"]), dims["target_positions"] - PROMPT_TOKENS
+    )
     ids = [1 + place % min(200, dims["vocab"] - 1) for place in range(PROMPT_TOKENS + count - 1)]
     audio = synthetic_audio(dims["window_s"], dims["sample_rate"])
     return ForcedClip(audio, np.array([ids[:PROMPT_TOKENS]], np.int64), tuple(ids[PROMPT_TOKENS:]))

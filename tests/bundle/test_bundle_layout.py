@@ -65,7 +65,9 @@ def test_the_runner_is_the_family_s_or_that_of_the_source_framework(tmp_path: Pa
     high = write(make(tmp_path / "high"), tmp_path / "HIGH")
     none = write(make(tmp_path / "none", "NONE"), tmp_path / "NONE")
     assert (high.path / "run.py").read_bytes() == (package / "models/whisper/run.py").read_bytes()
-    assert (none.path / "run.py").read_bytes() == (package / "models/whisper/run_transformers.py").read_bytes()
+    assert (none.path / "run.py").read_bytes() == (
+        package / "models/whisper/run_transformers.py"
+    ).read_bytes()
 
 
 def test_a_family_without_a_runner_is_refused(tmp_path: Path) -> None:
