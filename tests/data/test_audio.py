@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from pocket_opt.data.audio import duration_s, needs_ffmpeg, read_audio
 from pocket_opt.errors import UserError
@@ -38,7 +39,6 @@ def test_tone_above_the_new_nyquist_frequency_is_removed(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_agrees_with_soxr_on_band_limited_noise(rate: int) -> None:
-    soxr = pytest.importorskip("soxr")
     noise = np.random.default_rng(0).standard_normal(6_000).astype(np.float32) * 0.1
     recording = soxr.resample(noise, 6_000, rate, quality="VHQ")
     ours, theirs = resample(recording, rate, 16_000), soxr.resample(recording, rate, 16_000, quality="VHQ")

@@ -62,7 +62,6 @@ def losing(tmp_path: Path, what: str) -> Path:
 
 
 def test_joblib_makes_the_same_bundles(cached_command: Command) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     plain = run(cached_command, "tracking=none")
     before = cached_command.bundles()
     launched = run(cached_command, "-m", "hydra/launcher=joblib", "tracking=none")
@@ -76,7 +75,6 @@ def test_joblib_makes_the_same_bundles(cached_command: Command) -> None:
 def test_the_first_failure_ends_a_sweep_also_with_a_launcher(
     command: Command, speech: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     broken = Path(shutil.copytree(speech / "model", tmp_path / "broken"))
     os.truncate(broken / "model.safetensors", 300_000)
     models = f"recipe.model.path={broken},{speech / 'model'}"

@@ -140,7 +140,7 @@ MISTAKES = {
     "recipe's defaults": Mistake("level=NONE", ("'whisper_tiny' is no list of recipes", "tiny.yaml: defaults"), write("tiny.yaml", "defaults: whisper_tiny\n")),
     "recipe's set": Mistake("level=NONE", ("is not a supported primitive type", "tiny.yaml"), write("tiny.yaml", "a: !!set {b}\n")),
     "recipe file": Mistake("recipe={p}/none.yaml", ("there is no recipe file", "pocket_whisper"), bare=True),
-    "recipe's YAML": Mistake("level=NONE", ("mapping values are not allowed here", "tiny.yaml, line 3"), write("tiny.yaml", "a: 1\nb: 2\nc: d: e\n")),
+    "recipe's YAML": Mistake("level=NONE", ("mapping values are not allowed", "tiny.yaml, line 3"), write("tiny.yaml", "a: 1\nb: 2\nc: d: e\n")),
     "recipe's key": Mistake("level=NONE", ("no key 'lisence', did you mean 'license'", "tiny.yaml: recipe"), replace("tiny.yaml", "license", "lisence")),
     "recipe's level": Mistake("level=NONE", ("no value 'HIHG', did you mean 'HIGH'", "tiny.yaml"), replace("tiny.yaml", "HIGH", "HIHG")),
     "recipe names code": Mistake("level=NONE", ("no key '_target_'", "tiny.yaml: recipe.model"), replace("tiny.yaml", "model: {", "model: {_target_: os.system, ")),
