@@ -12,7 +12,7 @@ SOURCE, BASELINE = "source", "baseline."
 """The node of the source model, and the prefix of measurements made on it for comparison."""
 
 
-def measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
+def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
     """What measurements may ask for, where it is set; each takes the parameters that it declares."""
     decoding = config.decoding
     context: dict[str, Any] = {
@@ -22,9 +22,9 @@ def measure_context(config: Config, clips: Dataset | None) -> dict[str, Any]:
         "max_new_tokens": decoding.max_new_tokens,
         "threads": config.target.threads,
         "limit": config.data.evaluation.limit,
+        "data_path": str(clips.source.absolute()),
+        "data_digest": clips.digest(),
     }
-    if clips is not None:
-        context |= {"data_path": str(clips.source.absolute()), "data_digest": clips.digest()}
     return {name: value for name, value in context.items() if value is not None}
 
 

@@ -166,7 +166,7 @@ def _root_draft(name: str, root: Root, why: str) -> Draft:
     return Draft(name, root.pass_name, {**root.params, **root.neutral}, {}, why)
 
 
-def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset | None]:
+def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset]:
     """The data that quality is measured on (if there is any), and clips that parity and speed may use."""
     own = config.data.evaluation.path or config.recipe.data.evaluation
     where = "data.evaluation.path" if config.data.evaluation.path else "recipe.data.evaluation"
