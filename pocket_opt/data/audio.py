@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket_opt.errors import UserError
+from pocket_opt.scratch import scratch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ def read_audio(path: Path, *, sample_rate: int = SAMPLE_RATE) -> NDArray[np.floa
     try:
         if not needs_ffmpeg(path):
             return run.read_audio(path, sample_rate)
-        with tempfile.TemporaryDirectory() as directory:
-            return run.read_audio(_decode(path, Path(directory) / "decoded.wav"), sample_rate)
+        with scratch("audio") as folder:
+            return run.read_audio(_decode(path, folder / "decoded.wav"), sample_rate)
     except run.AudioError as error:
         raise UserError(str(error), fix="replace the file, or convert it to 16-bit wav or flac") from None
 
