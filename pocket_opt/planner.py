@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pocket_opt.budget import SIZE_LIMITS, check
+from pocket_opt.calibration import CalibrationClips
 from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
@@ -95,9 +96,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     roots, off = _roots(config)
     language = _language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
-    if config.data.calibration.path:
-        Dataset.open(config.data.calibration.path, where="data.calibration.path")
-        off["calibration"] = "no pass of this target measures activation ranges"
+    calibration = CalibrationClips(config)
     drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
     last = SOURCE
     if STUDENT in roots:
@@ -115,8 +114,12 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts += measures(config, last, has_data=data is not None, off=off)
     edits = read_edits(config.nodes)
     nodes = [
-        _node(draft, edits.get(draft.name, Edit()), context) for draft in drafts if draft.name not in off
+        _node(draft, edits.get(draft.name, Edit()), context, calibration)
+        for draft in drafts
+        if draft.name not in off
     ]
+    if config.data.calibration.path and not calibration.used:
+        off["calibration"] = "no pass of this variant is calibrated on audio"
     for node in nodes:
         _check_components(node, GRAPHS[config.recipe.family])
     graph = PassGraph(nodes)
@@ -176,7 +179,7 @@ def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset]:
     return data, data
 
 
-def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
+def _node(draft: Draft, edit: Edit, context: Mapping[str, Any], calibration: CalibrationClips) -> Node:
     """A draft with its parameters checked against the pass, and everything that enters its key."""
     where = f"nodes.{draft.name}"
     step = load_pass(draft.pass_name, where=f"{where}.pass")
@@ -203,6 +206,8 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any]) -> Node:
     except UserError as error:
         error.where = f"{where}: {error.where}"
         raise
+    if step.calibrates(parsed):
+        parsed = calibration.given_to(parsed, node=draft.name)
     checked = asdict(parsed)
     neutral = {entry.name for entry in fields(step.Params) if entry.metadata.get("neutral")}
     return Node(

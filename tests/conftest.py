@@ -16,7 +16,7 @@ from pocket_opt.config import groups
 from pocket_opt.passes import pass_modules
 
 TESTS = Path(__file__).resolve().parent
-FAKE_PASSES = ("fake_source", "fake_add", "fake_number", "fake_difference")
+FAKE_PASSES = ("fake_source", "fake_add", "fake_number", "fake_difference", "fake_calibrated")
 
 
 @pytest.fixture(scope="session")

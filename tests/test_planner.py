@@ -13,9 +13,11 @@ from planned_inputs import write_clips, write_model
 
 import pocket_opt
 from pocket_opt import planner
+from pocket_opt.calibration import CalibrationClips
 from pocket_opt.config import groups
 from pocket_opt.config.loading import load
 from pocket_opt.config.schema import LEVELS, Intents
+from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
 from pocket_opt.graph import PassGraph
 from pocket_opt.graph_edits import Draft, Edit
@@ -247,6 +249,46 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
     assert found.graph["d"].inputs == {"model": "fp16", "other": "source"}
 
 
+def test_only_a_pass_that_calibrates_is_told_the_clips(
+    inputs: list[str], fake_passes: Path, tmp_path: Path
+) -> None:
+    clips = write_clips(tmp_path / "own", count=2)
+    own = [*inputs, f"data.calibration.path={clips}", "nodes.x.pass=fake_calibrated"]
+    found = plan(*own)
+    assert found.graph["x"].params["calibration_digest"] == Dataset.open(clips).digest()
+    assert found.graph["x"].neutral == {"calibration_path": str(clips / "transcripts.jsonl")}
+    assert "calibration" not in found.off
+    plain = plan(*own, "nodes.x.params.method=plain")
+    assert plain.graph["x"].params["calibration_digest"] == plain.graph["x"].neutral["calibration_path"] == ""
+    assert "no pass of this variant" in plain.off["calibration"]
+
+
+def test_the_place_of_calibration_clips_stays_out_of_the_key(
+    inputs: list[str], fake_passes: Path, tmp_path: Path
+) -> None:
+    here, there = (write_clips(tmp_path / name) for name in ("here", "there"))
+    other = write_clips(tmp_path / "other", count=2)
+    keys = [
+        plan(*inputs, f"data.calibration.path={clips}", "nodes.x.pass=fake_calibrated").keys["x"]
+        for clips in (here, there, other)
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_where_calibration_clips_come_from(inputs: list[str], fake_passes: Path) -> None:
+    sample = Dataset.open("sample:calibration").digest()
+    lines = [*inputs, "nodes.x.pass=fake_calibrated"]
+    assert plan(*lines).graph["x"].params["calibration_digest"] == sample
+    random = ["recipe=whisper_tiny", "recipe.model.weights=random", "nodes.x.pass=fake_calibrated"]
+    assert plan(*random).graph["x"].params["calibration_digest"] == sample
+    with pytest.raises(UserError, match="calibrated on audio, and none is named") as caught:
+        plan(*lines, "recipe.data.calibration=null")
+    assert caught.value.where == "nodes.x"
+    assert "data.calibration.path=DIR" in caught.value.fix
+    with pytest.raises(UserError, match="set data.calibration.path"):
+        plan(*lines, "nodes.x.params.calibration_path=/tmp")
+
+
 @pytest.mark.parametrize(
     ("line", "what", "where"),
     [
@@ -464,10 +506,13 @@ def test_the_row_is_what_the_user_named(inputs: list[str]) -> None:
 
 
 def test_the_key_of_a_planned_node_is_pinned(fake_passes: Path) -> None:
-    source = planner._node(Draft("source", "fake_source", {"value": 2, "threads": 4}, {}, "x"), Edit(), {})
-    add = planner._node(Draft("add", "fake_add", {}, {"model": "source"}, "x"), Edit(), {})
+    clips = CalibrationClips(load([]))
+    source = planner._node(
+        Draft("source", "fake_source", {"value": 2, "threads": 4}, {}, "x"), Edit(), {}, clips
+    )
+    add = planner._node(Draft("add", "fake_add", {}, {"model": "source"}, "x"), Edit(), {}, clips)
     context = {"batch_size": 8, "language": "de"}
-    number = planner._node(Draft("number", "fake_number", {}, {"model": "add"}, "x"), Edit(), context)
+    number = planner._node(Draft("number", "fake_number", {}, {"model": "add"}, "x"), Edit(), context, clips)
     graph = PassGraph([source, add, replace(number, host="a machine")])
     assert graph.keys() == {
         "source": "a3f29b9ff48e0e0b481205703303606881c36f2d4fb9b67032eab1670feb31a2",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocket_opt.data.planned import open_planned
 from pocket_opt.evaluation import fidelity
-from pocket_opt.evaluation.clips import open_planned
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned, positive
 from pocket_opt.worker import silent

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Clip
+from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import PocketOptError
 from pocket_opt.evaluation import hypotheses
-from pocket_opt.evaluation.clips import open_planned
 from pocket_opt.evaluation.error_rates import distinct_tokens, failure_counts, quality_metrics
 from pocket_opt.evaluation.hypotheses import TRANSCRIBE, TRANSLATE, Hypothesis, write_hypotheses
 from pocket_opt.evaluation.looping import is_looping

@@ -43,6 +43,19 @@ def positive(default: Any = MISSING) -> Any:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """Parameters of a pass that may read calibration audio; see `Pass.calibrates`.
+
+    Attributes:
+        calibration_path: list of the clips; "" where the pass is not calibrated.
+        calibration_digest: the data set's digest; enters the key in place of the path.
+    """
+
+    calibration_path: str = neutral("", instead="data.calibration.path")
+    calibration_digest: str = planned("", instead="data.calibration.path")
+
+
+@dataclass(frozen=True)
 class NoParams:
     """For passes without parameters."""
 
@@ -82,6 +95,10 @@ class Pass(ABC, Generic[P]):
 
     def check(self, params: P) -> None:
         """Refuse values that fit no input, when planning: raise UserError with the parameter as its place."""
+
+    def calibrates(self, params: P) -> bool:  # noqa: ARG002
+        """Whether these parameters need calibration audio; the planner then names it in them (a `Calibrated`)."""
+        return False
 
     def requires(self, inputs: Inputs, params: P) -> None:
         """Fail before the expensive part: raise PocketOptError naming node, layer or tensor, value and fix."""

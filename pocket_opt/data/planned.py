@@ -1,4 +1,4 @@
-"""The clips that a measurement was planned with."""
+"""The clips that a measurement or a calibrated pass was planned with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pocket_opt.errors import PocketOptError
 
 
 def open_planned(path: str, digest: str) -> Dataset:
-    """The data set at `path`, which still has the digest that entered the measurement's key ("": not known).
+    """The data set at `path`, which still has the digest that entered the key ("": not known).
 
     Raises:
         PocketOptError: it changed since.

@@ -1,15 +1,19 @@
+"""What was planned with is what is read, or the difference is told."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from planned_inputs import write_clips
 
 from pocket_opt.data.dataset import Dataset
+from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import PocketOptError
-from pocket_opt.evaluation.clips import open_planned
 
 
-def test_a_data_set_that_is_not_the_planned_one_is_refused(data: Path) -> None:
+def test_a_data_set_that_is_not_the_planned_one_is_refused(tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "clips")
     planned = Dataset.open(data)
     assert open_planned(str(data), planned.digest()) == open_planned(str(data), "") == planned
     with pytest.raises(PocketOptError, match="changed after it was planned with"):
