@@ -8,7 +8,7 @@ from typing import Any
 
 from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
 
-SOURCE_RUNTIME_PACKAGES = "torch transformers soundfile"
+SOURCE_RUNTIME_PACKAGES = "torch transformers tokenizers soundfile"
 RUNNER_PACKAGES = "onnxruntime numpy tokenizers soundfile"
 _VERDICTS = {
     "within": "inside its budget",

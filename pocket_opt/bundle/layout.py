@@ -18,7 +18,16 @@ from pocket_opt.bundle.manifest import (
     without_times,
     write_manifest,
 )
-from pocket_opt.bundle.publication import CARD, MANIFEST, MEASUREMENTS, RUNNER, place_file, publish, staging
+from pocket_opt.bundle.publication import (
+    CARD,
+    MANIFEST,
+    MEASUREMENTS,
+    RUNNER,
+    RUNNER_MODULES,
+    place_file,
+    publish,
+    staging,
+)
 from pocket_opt.bundle.schema import schema_errors
 from pocket_opt.bundle.scrub import scrub
 from pocket_opt.disk import storage_error
@@ -29,7 +38,6 @@ from pocket_opt.measures import BASELINE
 from pocket_opt.results import VariantRecord
 
 PACKAGE = Path(__file__).resolve().parent.parent
-SOURCE_RUNTIME = "transformers"
 _RESULT = "result"
 
 
@@ -92,17 +100,21 @@ def write_bundle(
         raise storage_error(error, destination) from error
 
 
-def runner_source(metadata: Mapping[str, Any]) -> Path:
-    """The stand-alone program for an artifact with this metadata; PocketOptError if its family has none."""
-    name = "run_transformers.py" if metadata.get("runtime") == SOURCE_RUNTIME else RUNNER
-    source = PACKAGE / "models" / str(metadata.get("family")) / name
-    if not source.is_file():
+def runner_files(metadata: Mapping[str, Any]) -> dict[str, Path]:
+    """The stand-alone program for an artifact with this metadata: path in the bundle -> where it lies here.
+
+    Raises:
+        PocketOptError: its family has none.
+    """
+    family = PACKAGE / "models" / str(metadata.get("family"))
+    if not (family / RUNNER).is_file():
         raise PocketOptError(
             f"there is no stand-alone runner for the model family '{metadata.get('family')}'",
-            where=str(source),
-            fix=f"add the family's {name}",
+            where=str(family / RUNNER),
+            fix="add it, and its modules in the folder runner beside it",
         )
-    return source
+    modules = sorted((family / RUNNER_MODULES).glob("*.py"))
+    return {RUNNER: family / RUNNER} | {f"{RUNNER_MODULES}/{path.name}": path for path in modules}
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
@@ -117,7 +129,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
 
 def _place_model(artifact: Artifact, stage: Path) -> None:
     for name in sorted({file for part in artifact.components.values() for file in part.files}):
-        if name in (MANIFEST, CARD, RUNNER) or Path(name).parts[0] == MEASUREMENTS:
+        if name in (MANIFEST, CARD, RUNNER) or Path(name).parts[0] in (MEASUREMENTS, RUNNER_MODULES):
             raise PocketOptError(
                 f"a model file is called '{name}', which a bundle needs for itself",
                 where=str(artifact.root),
@@ -127,7 +139,9 @@ def _place_model(artifact: Artifact, stage: Path) -> None:
 
 
 def _place_runner(artifact: Artifact, stage: Path) -> None:
-    shutil.copyfile(runner_source(artifact.metadata), stage / RUNNER)
+    (stage / RUNNER_MODULES).mkdir()
+    for name, source in runner_files(artifact.metadata).items():
+        shutil.copyfile(source, stage / name)
 
 
 def _place_measurements(measurements: Mapping[str, Artifact], stage: Path) -> None:

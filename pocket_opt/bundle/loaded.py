@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pocket_opt.models.whisper.run import DecodeOptions, Segment, Transcript
+    from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Segment, Transcript
     from pocket_opt.runtimes.base import SpeechRuntime
 
     Samples = NDArray[np.float32]
@@ -115,7 +115,7 @@ class LoadedModel:
             UserError: the file is missing; when the text is asked for: it is no audio, or the model does not know the
                 language or the task.
         """
-        from pocket_opt.models.whisper.run import DecodeOptions
+        from pocket_opt.models.whisper.runner.transcript import DecodeOptions
 
         if isinstance(audio, str | Path) and not Path(audio).is_file():
             raise UserError(f"there is no file {audio}", where="transcribe", fix="correct the path")
@@ -152,7 +152,7 @@ class LoadedModel:
         import numpy as np
 
         from pocket_opt.data.audio import read_audio
-        from pocket_opt.models.whisper.run import resample
+        from pocket_opt.models.whisper.runner.audio import resample
 
         if isinstance(audio, str | Path):
             return read_audio(Path(audio), sample_rate=self.runtime.sample_rate)

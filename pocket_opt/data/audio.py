@@ -31,14 +31,14 @@ def read_audio(path: Path, *, sample_rate: int = SAMPLE_RATE) -> NDArray[np.floa
     Raises:
         UserError: the file is missing, empty, damaged, or needs ffmpeg, which is not installed.
     """
-    from pocket_opt.models.whisper import run
+    from pocket_opt.models.whisper.runner import audio
 
     try:
         if not needs_ffmpeg(path):
-            return run.read_audio(path, sample_rate)
+            return audio.read_audio(path, sample_rate)
         with scratch("audio") as folder:
-            return run.read_audio(_decode(path, folder / "decoded.wav"), sample_rate)
-    except run.AudioError as error:
+            return audio.read_audio(_decode(path, folder / "decoded.wav"), sample_rate)
+    except audio.AudioError as error:
         raise UserError(str(error), fix="replace the file, or convert it to 16-bit wav or flac") from None
 
 

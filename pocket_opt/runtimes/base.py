@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pocket_opt.models.whisper.run import DecodeOptions, Segment, Transcript
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Segment, Transcript
 
 __all__ = ["Audio", "DecodeOptions", "Floats", "Segment", "SpeechRuntime", "State", "Tokens", "Transcript"]
 
@@ -17,7 +17,8 @@ Audio: TypeAlias = NDArray[np.float32]
 Floats: TypeAlias = NDArray[np.float32]
 Tokens: TypeAlias = NDArray[np.int64]
 State: TypeAlias = Any
-"""What the decoder remembers; opaque, and used up by the call of `decode` it is given to."""
+"""What the decoder remembers, opaque. Several decodings may start from a state of `encode`; a state of `decode` is used
+up by the next call."""
 
 
 class SpeechRuntime(Protocol):

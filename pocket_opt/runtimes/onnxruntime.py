@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.models.whisper.run import RequestError, Whisper
+from pocket_opt.models.whisper.runner.transcript import RequestError
+from pocket_opt.models.whisper.runner.whisper import Whisper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

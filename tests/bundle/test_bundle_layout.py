@@ -60,14 +60,13 @@ def test_read_only_files_of_the_store_are_shared_and_others_copied(tmp_path: Pat
     assert not (bundle.path / "mel.onnx").samefile(made.artifact.path("mel"))
 
 
-def test_the_runner_is_the_family_s_or_that_of_the_source_framework(tmp_path: Path) -> None:
-    package = Path(bundle_layout.__file__).parent.parent
-    high = write(make(tmp_path / "high"), tmp_path / "HIGH")
-    none = write(make(tmp_path / "none", "NONE"), tmp_path / "NONE")
-    assert (high.path / "run.py").read_bytes() == (package / "models/whisper/run.py").read_bytes()
-    assert (none.path / "run.py").read_bytes() == (
-        package / "models/whisper/run_transformers.py"
-    ).read_bytes()
+@pytest.mark.parametrize("level", ["HIGH", "NONE"])
+def test_the_runner_is_the_family_s(tmp_path: Path, level: str) -> None:
+    family = Path(bundle_layout.__file__).parent.parent / "models/whisper"
+    bundle = write(make(tmp_path / "store", level), tmp_path / level)
+    placed = {path.name: path.read_bytes() for path in (bundle.path / "runner").iterdir()}
+    assert placed == {path.name: path.read_bytes() for path in (family / "runner").glob("*.py")}
+    assert (bundle.path / "run.py").read_bytes() == (family / "run.py").read_bytes()
 
 
 def test_a_family_without_a_runner_is_refused(tmp_path: Path) -> None:
@@ -79,7 +78,9 @@ def test_a_family_without_a_runner_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".HIGH*"))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "README.md", "run.py", "measurements/x.json"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "README.md", "run.py", "runner/x.py", "measurements/x.json"]
+)
 def test_a_model_file_cannot_take_a_place_of_the_bundle(tmp_path: Path, name: str) -> None:
     made = make(tmp_path / "store")
     place = made.artifact.root / name

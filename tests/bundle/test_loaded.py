@@ -17,7 +17,7 @@ from runner_fixtures import sound
 
 from pocket_opt.bundle.loaded import LoadedModel
 from pocket_opt.errors import UserError
-from pocket_opt.models.whisper import run_transformers
+from pocket_opt.models.whisper.runner.audio import resample
 
 CLIP = Path(__file__).parents[2] / "pocket_opt/sample/evaluation/en-clean-000.flac"
 
@@ -113,20 +113,11 @@ def test_the_onnx_runner_works_after_the_bundle_was_moved(tmp_path: Path) -> Non
     assert done.stdout.strip() == LoadedModel(place).transcribe(CLIP, language="en").text
 
 
-def test_the_source_runner_says_what_it_cannot_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run_transformers.main([str(tmp_path / "absent.wav")])
-    assert caught.value.code == 2
-    assert "there is no file" in capsys.readouterr().err
-
-
 def test_resampling_keeps_a_tone() -> None:
     time = np.arange(44_100) / 44_100
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
-    heard = run_transformers.resample(tone, 44_100, 16_000)
+    heard = resample(tone, 44_100, 16_000)
     expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert heard.shape == (16_000,)
     assert np.abs(heard - expected)[100:-100].max() < 1e-3
-    assert run_transformers.resample(tone, 44_100, 44_100) is tone
+    assert resample(tone, 44_100, 44_100) is tone

@@ -13,7 +13,7 @@ import soxr
 
 from pocket_opt.data.audio import duration_s, needs_ffmpeg, read_audio
 from pocket_opt.errors import UserError
-from pocket_opt.models.whisper.run import resample
+from pocket_opt.models.whisper.runner.audio import resample
 
 RATES = (8_000, 11_025, 22_050, 32_000, 44_100, 44_101, 48_000, 96_000)
 

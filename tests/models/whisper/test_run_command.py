@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from runner_fixtures import SAMPLE_RATE, export, sound, talkative_checkpoint
 
-from pocket_opt.models.whisper import run
-from pocket_opt.models.whisper.run import Whisper
+from pocket_opt.bundle.layout import runner_files
+from pocket_opt.models.whisper.runner.whisper import Whisper
 
 ALLOWED = {
     "numpy",
@@ -28,6 +28,7 @@ ALLOWED = {
     "_cffi_backend",
     "pycparser",
     "typing_extensions",
+    "runner",
 }
 GUARD = """
 import importlib.abc, runpy, sys
@@ -48,12 +49,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, moved = tmp_path_factory.mktemp("bundle") / "first", tmp_path_factory.mktemp("elsewhere") / "moved"
     source = talkative_checkpoint(tmp_path_factory.mktemp("source"), seed=6)
     export(source, first)
-    shutil.copy(str(run.__file__), first / "run.py")
+    place_runner(first)
     (first / "artifact.json").rename(first / "manifest.json")
     first.rename(moved)
     soundfile.write(moved / "low.wav", sound(2, 0), SAMPLE_RATE)
     soundfile.write(moved / "high.flac", np.stack([sound(3, 1)] * 2, axis=1), 44_100)
     return moved
+
+
+def place_runner(directory: Path) -> None:
+    (directory / "runner").mkdir()
+    for name, source in runner_files({"family": "whisper"}).items():
+        shutil.copy(source, directory / name)
 
 
 def call(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,7 +128,7 @@ def test_a_file_that_is_no_audio_does_not_stop_the_others(bundle: Path) -> None:
 
 
 def test_a_directory_without_a_model_is_a_usage_error(tmp_path: Path) -> None:
-    shutil.copy(str(run.__file__), tmp_path / "run.py")
+    place_runner(tmp_path)
     soundfile.write(tmp_path / "a.wav", sound(1, 0), SAMPLE_RATE)
     done = call(tmp_path, "a.wav")
     assert done.returncode == 2

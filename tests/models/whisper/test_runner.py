@@ -19,8 +19,10 @@ from transformers.generation.logits_process import (
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.models.whisper import run
-from pocket_opt.models.whisper.run import DecodeOptions, RequestError, Rules, Vocabulary, Whisper
+from pocket_opt.models.whisper.runner.rules import Rules, log_sum_exp
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
+from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
+from pocket_opt.models.whisper.runner.whisper import Whisper, split_runs
 from pocket_opt.runtimes.transformers import TransformersRuntime
 
 
@@ -113,7 +115,7 @@ def test_runs_are_cut_as_in_transformers(model: Whisper) -> None:
             return_token_timestamps=False,
             decoder_input_ids=torch.zeros(1, 3),
         )
-        runs, read_on = run.split_runs(tokens, begin)
+        runs, read_on = split_runs(tokens, begin)
         assert runs == [part["tokens"].tolist() for part in segments]
         assert (2 * read_on or 400) == (int(frames) or 400)
 
@@ -123,7 +125,7 @@ def test_log_sum_exp() -> None:
     scores[1, 5:] = -np.inf
     scores[2] = -np.inf
     expected = torch.logsumexp(torch.from_numpy(scores), -1).numpy()
-    np.testing.assert_allclose(run.log_sum_exp(scores), expected, rtol=1e-6)
+    np.testing.assert_allclose(log_sum_exp(scores), expected, rtol=1e-6)
 
 
 # ---- vocabulary
@@ -266,15 +268,21 @@ def test_session_settings_of_the_metadata_are_used(exported: Path, tmp_path: Pat
     (tmp_path / "model" / "artifact.json").unlink()
     (tmp_path / "model" / "artifact.json").write_text(json.dumps(description))
     model = Whisper(tmp_path / "model", threads=1)
-    options = model._decoder.get_session_options()
+    options = model._backend._decoder.get_session_options()
     names = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
     assert options.graph_optimization_level.name == names[level]
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
     assert options.intra_op_num_threads == 1
 
 
-def test_directories_without_a_model(tmp_path: Path, source: Artifact) -> None:
+def test_directories_without_a_model(tmp_path: Path, source: Artifact, exported: Path) -> None:
     with pytest.raises(RequestError, match=r"neither manifest\.json nor artifact\.json"):
         Whisper(tmp_path)
-    with pytest.raises(RequestError, match="lists no decoder, encoder, mel"):
+    with pytest.raises(RequestError, match="made for the runtime 'transformers'; known are onnxruntime"):
         Whisper(source.root)
+    table = json.loads((exported / "artifact.json").read_text())
+    table["components"] = {name: table["components"][name] for name in ("encoder", "generation", "processor")}
+    shutil.copytree(exported, tmp_path / "model", ignore=lambda *_: ["artifact.json"])
+    (tmp_path / "model" / "artifact.json").write_text(json.dumps(table))
+    with pytest.raises(RequestError, match="lists no decoder, mel to run"):
+        Whisper(tmp_path / "model")

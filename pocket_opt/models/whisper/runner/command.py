@@ -1,0 +1,66 @@
+"""The command line of a bundle: `python run.py FILE... [--language de] [--task translate] [--timestamps] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .audio import AudioError, read_audio
+from .opening import open_model
+from .transcript import TASKS, DecodeOptions, RequestError, Transcript
+
+
+def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
+    """Transcribe files with the model in `directory`.
+
+    Returns 0, or 1 if a file could not be read; usage errors exit with 2.
+    """
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if missing := [str(file) for file in chosen.files if not file.is_file()]:
+        parser.error(f"there is no file {', '.join(missing)}")
+    if chosen.threads < 0:
+        parser.error("--threads must be 0 or more")
+    options = DecodeOptions(chosen.language, chosen.task, chosen.timestamps)
+    try:
+        model = open_model(directory, threads=chosen.threads)
+        model.prompt(options)
+    except (OSError, RequestError) as error:
+        parser.error(str(error))
+    failed = False
+    for file in chosen.files:
+        try:
+            [heard] = model.transcribe([read_audio(file, model.sample_rate)], options)
+        except AudioError as error:
+            print(f"{parser.prog}: error: {error}", file=sys.stderr)
+            failed = True
+        else:
+            print(_show(file, heard, chosen))
+    return int(failed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py", description="Transcribe audio files with the Whisper model that lies beside this file."
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3, any rate")
+    parser.add_argument("--language", help="code of the spoken language, e.g. de; detected if left out")
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0])
+    parser.add_argument("--timestamps", action="store_true", help="predict and print times")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: let the runtime decide")
+    return parser
+
+
+def _show(file: Path, heard: Transcript, arguments: argparse.Namespace) -> str:
+    if arguments.json:
+        return json.dumps({"file": str(file), **asdict(heard)}, ensure_ascii=False)
+    lines = [heard.text]
+    if arguments.timestamps:
+        lines = [f"[{part.start:.2f} --> {part.end:.2f}] {part.text}" for part in heard.segments]
+    prefix = f"{file}: " if len(arguments.files) > 1 else ""
+    return "\n".join(prefix + line for line in lines)

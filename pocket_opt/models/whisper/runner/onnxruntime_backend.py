@@ -1,0 +1,109 @@
+"""The graphs `mel`, `encoder` and `decoder` on the CPU with ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .audio import Floats
+from .rules import Tokens
+
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+@dataclass(frozen=True)
+class State:
+    """What the decoder remembers. Never changed: one state can be continued in several ways.
+
+    `encoded` and `past` hold ONNX Runtime values by name; `past` is empty for a decoder without cache, which reads
+    `tokens` `[batch, length]`, all that was fed so far, again at each step.
+    """
+
+    encoded: Mapping[str, Any]
+    past: Mapping[str, Any]
+    tokens: Tokens
+
+
+class OnnxRuntimeBackend:
+    """Sessions on the files of `directory`, as its `table` (manifest or artifact description) lists them."""
+
+    def __init__(self, directory: Path, table: Mapping[str, Any], threads: int) -> None:
+        settings = table["metadata"].get("session", {})
+        self._mel, self._encoder, self._decoder = (
+            _open_session(directory / table["components"][name]["files"][0], settings, threads)
+            for name in ("mel", "encoder", "decoder")
+        )
+        self._ports = {port.name: port for port in self._decoder.get_inputs()}
+
+    def features(self, batch: Floats) -> Floats:
+        """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""
+        result: Floats = self._mel.run(None, {self._mel.get_inputs()[0].name: batch})[0]
+        return result
+
+    def encode(self, features: Floats) -> State:
+        """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
+        port = self._encoder.get_inputs()[0]
+        encoded = _run(self._encoder, {port.name: _value(features.astype(DTYPES[port.type], copy=False))})
+        past = {
+            name: _value(np.zeros((len(features), port.shape[1], 0, port.shape[3]), DTYPES[port.type]))
+            for name, port in self._ports.items()
+            if name.startswith("past_")
+        }
+        return State(encoded, past, np.zeros((len(features), 0), np.int64))
+
+    def encoder_hidden(self, state: State) -> Floats:
+        """The encoder's output `[batch, positions, d_model]`."""
+        return np.asarray(state.encoded["encoder_hidden"].numpy(), np.float32)
+
+    def decode(self, tokens: Tokens, state: State) -> tuple[Floats, State]:
+        """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
+        fed = np.concatenate([state.tokens, tokens], axis=1)
+        inputs = {name: value for name, value in state.encoded.items() if name in self._ports}
+        inputs |= {**state.past, "tokens": _value(tokens if state.past else fed)}
+        outputs = _run(self._decoder, inputs)
+        logits = outputs.pop("logits").numpy().astype(np.float32, copy=False)[:, -tokens.shape[1] :]
+        past = {name.replace("present_", "past_"): value for name, value in outputs.items()}
+        return logits, State(state.encoded, past, fed)
+
+    def select(self, state: State, rows: Sequence[int]) -> State:
+        """The state of some rows, in this order; a row may be there several times."""
+        chosen = np.asarray(rows, np.int64)
+        encoded, past = (
+            {name: _value(value.numpy()[chosen]) for name, value in part.items()}
+            for part in (state.encoded, state.past)
+        )
+        return State(encoded, past, state.tokens[chosen])
+
+
+def open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> OnnxRuntimeBackend:
+    """The model that `table` describes; `threads` 0 leaves their number to ONNX Runtime."""
+    return OnnxRuntimeBackend(directory, table, threads)
+
+
+def _value(array: Floats | Tokens) -> Any:
+    from onnxruntime import OrtValue
+
+    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _run(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs of a session by name; nothing is copied on the way in or out."""
+    names = [port.name for port in session.get_outputs()]
+    return dict(zip(names, session.run_with_ort_values(names, dict(inputs)), strict=True))
+
+
+def _open_session(file: Path, settings: Mapping[str, Any], threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    level = str(settings.get("graph_optimization", "all")).upper()
+    level = "ORT_DISABLE_ALL" if level == "DISABLED" else f"ORT_ENABLE_{level}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    for key, value in settings.get("entries", {}).items():
+        options.add_session_config_entry(key, str(value))
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

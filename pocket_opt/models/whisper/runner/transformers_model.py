@@ -1,0 +1,171 @@
+"""The source model in its own framework: PyTorch through transformers, decoded by `generate()`. Level NONE is this.
+
+It is the reference that every variant is compared with. Audio longer than the model's window is cut into consecutive
+windows that are decoded independently, in the language of the first.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .audio import Floats
+from .rules import Tokens
+from .transcript import DecodeOptions, Segment, Transcript
+from .vocabulary import Vocabulary
+
+# torch and transformers are imported when a model is opened: --help and usage errors need none of them.
+
+
+State = tuple[Any, Any]
+"""The encoder's output `[batch, positions, d_model]`, and the cache, which `decode` extends in place."""
+
+
+@dataclass
+class _Heard:
+    """What a clip has given so far."""
+
+    language: str | None
+    tokens: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+
+class TransformersModel:
+    """The checkpoint and the processor in `directory`, fp32 on the CPU; `threads` 0 leaves their number to PyTorch.
+
+    Attributes:
+        sample_rate: Hz of the audio it expects.
+        window_s: seconds that the encoder sees at once.
+        load_seconds: time that opening took.
+        vocabulary: its special ids and languages.
+    """
+
+    def __init__(self, directory: Path, *, threads: int = 0) -> None:
+        began = time.perf_counter()
+        import torch
+        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._extractor = WhisperFeatureExtractor.from_pretrained(directory, local_files_only=True)
+        self._model: Any = WhisperForConditionalGeneration.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        ).eval()
+        self.sample_rate = int(self._extractor.sampling_rate)
+        self.window_s = self._extractor.n_samples / self.sample_rate
+        self._time_s: float = self.window_s / self._model.config.max_source_positions
+        generation = (directory / "generation_config.json").read_text(encoding="utf-8")
+        self.vocabulary = Vocabulary(directory / "tokenizer.json", json.loads(generation))
+        self.load_seconds = time.perf_counter() - began
+
+    def features(self, audio: Sequence[Floats]) -> Floats:
+        """Log-mel `[batch, mels, frames]` of clips `[samples]`, each padded with silence or cut to one window."""
+        batch = self._extractor(list(audio), sampling_rate=self.sample_rate, return_tensors="np")
+        return np.asarray(batch.input_features, np.float32)
+
+    def encode(self, features: Floats) -> State:
+        """Run the encoder on `[batch, mels, frames]`."""
+        import torch
+
+        with torch.inference_mode():
+            return self._model.get_encoder()(torch.from_numpy(features)).last_hidden_state, None
+
+    def encoder_hidden(self, state: State) -> Floats:
+        """The encoder's output `[batch, positions, d_model]`."""
+        return np.asarray(state[0].numpy())
+
+    def decode(self, tokens: Tokens, state: State) -> tuple[Floats, State]:
+        """Feed `tokens` `[batch, length]`: logits `[batch, length, vocab]`, and the state, of which the cache grew."""
+        import torch
+
+        hidden, cache = state
+        fed = torch.from_numpy(tokens)
+        with torch.inference_mode():
+            output = self._model(
+                encoder_outputs=(hidden,), decoder_input_ids=fed, past_key_values=cache, use_cache=True
+            )
+        return output.logits.numpy(), (hidden, output.past_key_values)
+
+    def prompt(self, options: DecodeOptions) -> list[int]:
+        """The forced first tokens; where `options.language` is None, those of the model's first language."""
+        return self.vocabulary.first_prompt(options)
+
+    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
+        """Transcripts of the clips `[samples]`, decoded as one batch; RequestError for an unknown language."""
+        options = options or DecodeOptions()
+        longest = self._model.config.max_target_positions - len(self.prompt(options))
+        language = self.vocabulary.spoken(options)
+        heard = [_Heard(language) for _ in audio]
+        size = round(self.window_s * self.sample_rate)
+        for offset in range(0, max((len(clip) or 1 for clip in audio), default=0), size):
+            rows = [row for row, clip in enumerate(audio) if offset < (len(clip) or 1)]
+            features = self.features([audio[row][offset : offset + size] for row in rows])
+            clips, at = [heard[row] for row in rows], offset / self.sample_rate
+            if self.vocabulary.languages and not clips[0].language:
+                self._detect_languages(clips, features)
+            for row, clip, parts in zip(
+                rows, clips, self._generate(features, clips, options, longest), strict=True
+            ):
+                end = min(at + self.window_s, len(audio[row]) / self.sample_rate)
+                for part in parts:
+                    tokens, begin = part["tokens"].tolist(), at + self._origin(part)
+                    clip.tokens += tokens
+                    clip.segments += self.vocabulary.segment(tokens, begin, end, self._time_s)
+        return [
+            Transcript(
+                self.vocabulary.text(clip.tokens), tuple(clip.tokens), tuple(clip.segments), clip.language
+            )
+            for clip in heard
+        ]
+
+    def _detect_languages(self, clips: list[_Heard], features: Floats) -> None:
+        """Give each clip its most probable language."""
+        import torch
+
+        codes = {index: code for code, index in self.vocabulary.languages.items()}
+        found = self._model.detect_language(torch.from_numpy(features)).tolist()
+        for clip, index in zip(clips, found, strict=True):
+            clip.language = codes[index]
+
+    def _generate(
+        self, features: Floats, clips: list[_Heard], options: DecodeOptions, longest: int
+    ) -> list[list[dict[str, Any]]]:
+        """The segments of each row, as generate() gives them; a limit is at most `longest`."""
+        import torch
+
+        wanted: dict[str, Any] = {"return_timestamps": options.timestamps}
+        if self.vocabulary.languages:
+            wanted |= {"language": [clip.language for clip in clips], "task": options.task}
+        if options.max_new_tokens is not None:
+            wanted["max_new_tokens"] = min(options.max_new_tokens, longest)
+        found = self._model.generate(
+            torch.from_numpy(features), return_segments=True, do_sample=False, num_beams=1, **wanted
+        )
+        segments: list[list[dict[str, Any]]] = found["segments"]
+        return segments
+
+    def _origin(self, part: dict[str, Any]) -> float:
+        """The second of the window from which the pass that gave a segment was decoded.
+
+        generate() states it as `start` for a pass with one segment, and leaves it to be derived from `end` otherwise.
+        """
+        first = self.vocabulary.timestamp_begin
+        times = [token - first for token in part["tokens"].tolist() if token >= first]
+        if not times or not times[0]:
+            return float(part["start"])
+        told = int(times[min(1, len(times) - 1)])
+        return float(part["end"]) - told * self._time_s
+
+
+def quiet() -> None:
+    """Let transformers print nothing but errors."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
