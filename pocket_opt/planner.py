@@ -23,7 +23,9 @@ from pocket_opt.identity import digest
 from pocket_opt.measures import SOURCE, measure_context, measures
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
+from pocket_opt.passes.base import Pass
 from pocket_opt.targets import load_target
+from pocket_opt.toolchains import load_toolchain
 
 SAMPLE_CLIPS = "sample:evaluation"
 STUDENT = "student"
@@ -217,7 +219,7 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any], calibration: Cal
         params={key: _plain(value) for key, value in checked.items() if key not in neutral},
         neutral={key: _plain(value) for key, value in checked.items() if key in neutral},
         inputs=draft.inputs,
-        tools={name: installed_version(name) for name in step.tools},
+        tools=_versions(step),
         kind=step.kind,
         host=host_id() if step.kind == "measure" else None,
         why=draft.why,
@@ -228,6 +230,12 @@ def _check_components(node: Node, known: Collection[str]) -> None:
     for name in node.params.get("components", ()):
         if name not in known:
             raise unknown_name("component", name, known, where=f"nodes.{node.name}: params.components")
+
+
+def _versions(step: Pass[Any]) -> dict[str, str]:
+    """Versions of what a pass works with: installed here, or pinned in its toolchain, which may not be installed."""
+    pinned = load_toolchain(step.toolchain).tools if step.toolchain else {}
+    return {name: installed_version(name) for name in step.tools} | pinned
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +16,16 @@ from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
 from pocket_opt.home import home, write_atomically
 from pocket_opt.models import hub
-from pocket_opt.passes import MEASUREMENTS
+from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.planner import Plan, plan_variant
 from pocket_opt.results import VariantRecord
 from pocket_opt.store import Store
 from pocket_opt.targets import load_target
+from pocket_opt.toolchains import environments, load_toolchain
+
+
+def _unheard(line: str) -> None:
+    """A listener to pip who says nothing."""
 
 
 def open_store() -> Store:
@@ -35,6 +40,7 @@ def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
         PocketOptError: the download, a node or the disk failed.
     """
     plan = with_downloads(plan)
+    provide_toolchains(plan)
     run = run_graph(plan.graph, open_store(), timeout_s=plan.config.timeout_s, observer=observer)
     measured = {node.name: run.artifact(node.name) for node in plan.graph if node.kind == "measure"}
     bundle = write_bundle(
@@ -61,6 +67,22 @@ def with_downloads(plan: Plan) -> Plan:
     if known.downloads:
         raise PocketOptError("a downloaded model vanished", where=known.downloads[0][0], fix="run it again")
     return known
+
+
+def provide_toolchains(plan: Plan, say: Callable[[str], None] = _unheard) -> None:
+    """Have the environments of the nodes that are to run: installed where the plan says so, else refused.
+
+    Raises:
+        UserError: one is missing and may not be installed.
+    """
+    present = {name for name, key in plan.keys.items() if open_store().has(key)}
+    to_run = plan.graph.needed(present) - present
+    for name in sorted({load_pass(plan.graph[node].pass_name).toolchain for node in to_run} - {""}):
+        toolchain = load_toolchain(name)
+        if plan.config.toolchains.install:
+            environments.install(toolchain, say)
+        else:
+            environments.require(toolchain)
 
 
 def remember(plan: Plan) -> None:

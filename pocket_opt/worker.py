@@ -1,36 +1,36 @@
 """One protocol for every child process: a function by name, JSON in and out, progress, time-out, stderr's tail.
 
-The parent starts `python -m pocket_opt.worker JOB`, where JOB is a JSON file `{"task", "payload"}` and `task` names a
+The parent starts `python worker_child.py JOB`, where JOB is a JSON file `{"task", "payload"}` and `task` names a
 function `module:function(payload, progress) -> JSON`. The child writes one JSON object a line to its standard output
 (progress, then result or error) and everything else to standard error, also what native libraries print. A crash,
-a time-out or an out-of-memory kill ends only the child: the parent raises WorkerError with the last lines. This
-module imports only the standard library and the errors, so that interpreters of other environments can run it.
+a time-out or an out-of-memory kill ends only the child: the parent raises WorkerError with the last lines.
+
+The interpreter may be that of another environment. Then `folder` names where its task lies, and nothing of this
+environment is to be seen in the child: its packages would hide those of the other one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.scratch import scratch
+from pocket_opt.worker_child import OUT_OF_MEMORY_HINT
 
 TAIL_LINES = 15
-PR_SET_PDEATHSIG = 1
-OUT_OF_MEMORY_HINT = "close other programs, choose a smaller model, or give the machine more memory"
+CHILD = Path(__file__).with_name("worker_child.py")
+FOREIGN = ("PYTHONPATH", "PYTHONHOME")
+"""Environment variables that would lead another interpreter to packages that are not its own."""
 
 
 class WorkerError(PocketOptError):
@@ -67,32 +67,39 @@ def call(
     payload: Mapping[str, Any],
     *,
     python: str = sys.executable,
+    folder: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     on_progress: Callable[[int, int, str], None] = silent,
 ) -> Reply:
     """Run `task` ("module:function") with `payload` in a child process and return its reply.
 
+    Args:
+        folder: where the task's module lies that `python`, an interpreter of another environment, is to run; None for
+            modules of this package and its environment.
+
     Raises:
         WorkerError: it crashed, was killed, ran longer than `timeout_s` seconds, or replied with nothing.
         PocketOptError, UserError: as the task raised them.
     """
-    with scratch("job") as folder:
-        job = folder / "job.json"
-        job.write_text(json.dumps({"task": task, "payload": payload, "parent": os.getpid()}))
-        with (folder / "stderr").open("w+b") as stderr:
-            return _supervise(job, stderr, python, env, timeout_s, on_progress)
+    described = {"task": task, "payload": payload, "parent": os.getpid()}
+    with scratch("job") as place:
+        job = place / "job.json"
+        job.write_text(json.dumps(described | {"paths": [str(folder)] if folder else []}))
+        surroundings = {**(_apart() if folder else _as_here()), **(env or {})}
+        with (place / "stderr").open("w+b") as stderr:
+            return _supervise(job, stderr, python, surroundings, timeout_s, on_progress)
 
 
 def _supervise(
     job: Path,
     stderr: IO[bytes],
     python: str,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str],
     timeout_s: float | None,
     on_progress: Callable[[int, int, str], None],
 ) -> Reply:
-    child = _start([python, "-m", "pocket_opt.worker", str(job)], stderr, env)
+    child = _start([python, str(CHILD), str(job)], stderr, env)
     late = threading.Event()
 
     def stop() -> None:
@@ -116,14 +123,14 @@ def _supervise(
     return _reply(last, child.returncode, _tail(stderr))
 
 
-def _start(command: list[str], stderr: IO[bytes], env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def _start(command: list[str], stderr: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=_environment(env),
+            env=env,
             start_new_session=True,
         )
     except OSError as error:
@@ -178,11 +185,17 @@ def _reply(last: dict[str, Any], status: int, tail: str) -> Reply:
     raise WorkerError(f"it ended with exit status {status} and no result", tail=tail)
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """The parent's environment, able to import this package, with `extra` on top."""
+def _as_here() -> dict[str, str]:
+    """The parent's environment, able to import this package."""
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **(extra or {})}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _apart() -> dict[str, str]:
+    """The parent's environment without what leads to its packages."""
+    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return {**kept, "PYTHONNOUSERSITE": "1"}
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -194,79 +207,3 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def _tail(stderr: IO[bytes]) -> str:
     stderr.seek(0)
     return "\n".join(stderr.read().decode(errors="replace").strip().splitlines()[-TAIL_LINES:])
-
-
-def main(job_file: str) -> int:
-    """The child's side: run the task of `job_file` and write its messages."""
-    job = json.loads(Path(job_file).read_text())
-    _die_with_parent(job["parent"])
-    with _messages() as say:
-        try:
-            module, _, function = job["task"].partition(":")
-            run = getattr(importlib.import_module(module), function)
-            value = run(job["payload"], lambda done, total, unit: say({"progress": [done, total, unit]}))
-        except PocketOptError as error:
-            say({"error": {"exit_code": error.exit_code, **_fields(error)}})
-            return error.exit_code
-        except MemoryError:
-            say(
-                {
-                    "error": {
-                        "exit_code": 1,
-                        "what": "out of memory",
-                        "where": "",
-                        "allowed": "",
-                        "fix": OUT_OF_MEMORY_HINT,
-                    }
-                }
-            )
-            return 1
-        except Exception:
-            traceback.print_exc()
-            return 1
-        say({"value": value, "peak_bytes": peak_bytes()})
-        return 0
-
-
-def peak_bytes() -> int:
-    """Largest resident set of this process so far.
-
-    On Linux the high-water mark of the current address space: getrusage's ru_maxrss survives exec, so a child of a
-    large process would report the parent's peak as its own.
-    """
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _fields(error: PocketOptError) -> dict[str, str]:
-    return {"what": error.what, "where": error.where, "allowed": error.allowed, "fix": error.fix}
-
-
-@contextlib.contextmanager
-def _messages() -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Keep the real standard output for messages and send everything else that writes to it to standard error."""
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w") as channel:
-        os.dup2(2, 1)
-
-        def say(message: Mapping[str, Any]) -> None:
-            channel.write(json.dumps(message) + "\n")
-            channel.flush()
-
-        yield say
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to end this process when its parent is killed, so that nothing computes on unseen."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pocket_opt import worker
+from pocket_opt import worker, worker_child
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.worker import WorkerError, call
 
@@ -78,9 +78,9 @@ def test_peak_memory_is_that_of_the_child_however_large_the_parent() -> None:
 def test_elsewhere_than_on_linux_peak_memory_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert kib <= worker.peak_bytes() < 2 * kib
+    assert kib <= worker_child.peak_bytes() < 2 * kib
     monkeypatch.setattr(sys, "platform", "freebsd")
-    assert worker.peak_bytes() >= 1024 * kib
+    assert worker_child.peak_bytes() >= 1024 * kib
 
 
 def test_the_child_has_the_environment_it_is_given_and_no_input() -> None:
@@ -279,7 +279,7 @@ def _not_bound_to_the_parent() -> Iterator[None]:
     """The child's side asks Linux to end it with its parent; this process takes that back."""
     yield
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0)
+        ctypes.CDLL(None).prctl(worker_child.PR_SET_PDEATHSIG, 0)
 
 
 def _run_job(tmp_path: Path, task: str, parent: int = 0, **payload: object) -> int:
@@ -288,7 +288,7 @@ def _run_job(tmp_path: Path, task: str, parent: int = 0, **payload: object) -> i
     job.write_text(json.dumps({"task": task, "payload": payload, "parent": parent or os.getppid()}))
     saved = os.dup(1)
     try:
-        return worker.main(str(job))
+        return worker_child.main(str(job))
     finally:
         os.dup2(saved, 1)
         os.close(saved)
@@ -336,4 +336,4 @@ def test_a_child_whose_parent_is_gone_stops_at_once(tmp_path: Path) -> None:
 
 def test_elsewhere_than_on_linux_a_child_is_not_bound_to_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    worker._die_with_parent(-1)
+    worker_child._die_with_parent(-1)

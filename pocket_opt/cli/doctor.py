@@ -12,12 +12,14 @@ from rich.table import Table
 
 from pocket_opt import worker
 from pocket_opt.cli.console import console
+from pocket_opt.cli.toolchain import state_of
 from pocket_opt.errors import PocketOptError
 from pocket_opt.home import home
 from pocket_opt.hosts import host
 from pocket_opt.planner import installed_version
 from pocket_opt.targets import load_target, target_names
 from pocket_opt.targets.base import Package, Target
+from pocket_opt.toolchains import load_toolchain, toolchain_names
 
 CORE = ("torch", "transformers", "hydra-core", "mlflow", "jiwer", "soundfile")
 PROBE_TIMEOUT_S = 120.0
@@ -34,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     healthy = _packages("core", [Package(name, f"pip install {name}") for name in CORE])
     for target in targets:
         healthy = _target(target) and healthy
+    for name in toolchain_names():
+        console.print(f"toolchain {name}: {state_of(load_toolchain(name))}")
     console.print(
         "ffmpeg (only for AAC)",
         OK if shutil.which("ffmpeg") else "not installed: apt install ffmpeg, or your system's way",

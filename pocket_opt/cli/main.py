@@ -22,6 +22,7 @@ VERBS = {
     "validate": "check bundles: digests, loading, running, budgets",
     "report": "rebuild tables and the HTML page from bundles",
     "gc": "bound the size of the store",
+    "toolchain": "install, list and remove environments of tools that cannot live in this one",
 }
 HELP = """\
 pocket_opt: from a speech model to a measured bundle for the device it must run on.

@@ -17,7 +17,7 @@ from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError, unknown_name
 
 ORIGIN = "command line"
-NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "hydra")
+NEUTRAL_KEYS = ("output_dir", "tracking", "timeout_s", "fail_fast", "toolchains", "hydra")
 """Keys that change where results go or how a run is supervised, not what is made."""
 
 _OPENING = ("[", "{", "(", "'", '"')

@@ -162,6 +162,15 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Toolchains:
+    """Environments of tools that cannot live in this one."""
+
+    install: bool = (
+        False  # install what a plan needs and lacks (may download GBs); else refuse, with the command
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """One variant, complete."""
 
@@ -175,6 +184,7 @@ class Config:
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
+    toolchains: Toolchains = field(default_factory=Toolchains)  # see `pocket-opt toolchain`
     output_dir: str = field(default="outputs", metadata=PLACE)  # where bundles, reports and logs go
     timeout_s: float = field(default=3600.0, metadata=POSITIVE)  # limit for one node, in seconds
     fail_fast: bool = False  # in a sweep, stop at the first failure

@@ -9,7 +9,7 @@ from typing import Any
 from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.forced import synthetic_audio
 from pocket_opt.runtimes.base import DecodeOptions
-from pocket_opt.worker import peak_bytes
+from pocket_opt.worker_child import peak_bytes
 
 
 def probe(payload: Mapping[str, Any], progress: Callable[[int, int, str], None]) -> int:

@@ -79,6 +79,7 @@ class Pass(ABC, Generic[P]):
         Params: frozen dataclass of JSON values (numbers, strings, booleans, tuples of these).
         kind: a "build" changes the model; a "measure" makes a table of numbers, keyed by the host too.
         tools: distributions whose installed versions enter the key.
+        toolchain: name of the toolchain in whose environment it works; its pinned versions enter the key.
         inputs: names of the input edges, in order.
         exclusive: it times or weighs, so no other such pass of this machine may run beside it.
         limits: metrics ("group.name") of which less is better, so that a budget may limit them; `*` stands for what
@@ -89,6 +90,7 @@ class Pass(ABC, Generic[P]):
     Params: ClassVar[type[Any]] = NoParams
     kind: ClassVar[Literal["build", "measure"]] = "build"
     tools: ClassVar[tuple[str, ...]] = ()
+    toolchain: ClassVar[str] = ""
     inputs: ClassVar[tuple[str, ...]] = ("model",)
     exclusive: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
