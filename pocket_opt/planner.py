@@ -24,6 +24,7 @@ from pocket_opt.measures import SOURCE, measure_context, measures
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
+from pocket_opt.precision import Rule, combined, file_rules
 from pocket_opt.targets import load_target
 from pocket_opt.toolchains import load_toolchain
 

@@ -41,7 +41,7 @@ _SECRET_NAME = re.compile(
     r"|access[_-]?key|private[_-]?key)$"
 )
 _PATH_NAME = re.compile(
-    r"(?i)(?:^|[_.-])(?:path|dir|directory|folder)$|(?:^|\.)data\.(?:evaluation|calibration)$"
+    r"(?i)(?:^|[_.-])(?:path|dir|directory|folder)$|(?:^|\.)data\.(?:evaluation|calibration)$|^\.?overrides$"
 )
 _SHIPPED = "sample:"
 _NODE = ".name"

@@ -181,6 +181,9 @@ class Config:
     decoding: Decoding  # group `decoding`
     tracking: Tracking  # group `tracking`
     data: Data = field(default_factory=Data)  # your own audio
+    overrides: str | None = field(
+        default=None, metadata=PLACE
+    )  # YAML or JSON file of precisions by layer, for all quantizers; see docs/quantization.md
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}

@@ -1,11 +1,12 @@
-"""Weights in 4 or 8 bits with one scale per block of consecutive inputs, as ONNX Runtime's MatMulNBits stores them.
+"""Weights in 2, 4 or 8 bits with one scale per block of consecutive inputs, as ONNX Runtime's MatMulNBits stores them.
 
-Two ways to choose the scales, both without data:
+Three ways to choose the scales without data (with data: `gptq.py`):
 - `rtn`, round to nearest: from the largest magnitude (or the range) of each block.
 - `k_quant`: of 19 scales around that, the one with the least weighted error, re-fitted by least squares
   (`make_qx_quants`, `make_qkx2_quants` of llama.cpp, ggml-quants.c).
-HQQ is not among them: it needs zero points that are not whole numbers, for which ONNX Runtime 1.31 has no fast CPU
-kernel (20 times slower at 4 bits, refused at 8).
+- `hqq`: half-quadratic quantization (Badri and Shaji 2023, mobiusml.github.io/hqq_blog): a loss that forgives outliers.
+  The original fits fractional zero points, for which ONNX Runtime 1.31 has no fast CPU kernel (20 times slower at 4
+  bits, refused at 8); so here scale and whole zero point are fitted in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-Algorithm = Literal["rtn", "k_quant"]
+Algorithm = Literal["rtn", "k_quant", "hqq"]
+Fit = Callable[[Floats, int], tuple[Floats, Floats]]
+"""Scales and zero points, both [N, blocks], for blocks [N, blocks, block_size] in so many bits."""
 
 CHUNK = 4_000_000
 """Weights quantized at a time: bounds the memory for temporaries to about 100 MB."""
@@ -68,9 +71,9 @@ class BlockTensor:
 def quantize_blocks(
     weight: Floats, *, bits: int, block_size: int, symmetric: bool = True, algorithm: Algorithm = "rtn"
 ) -> BlockTensor:
-    """Quantize `weight` [N, K] (rows are outputs) to `bits` (4 or 8) in blocks of `block_size` along K."""
+    """Quantize `weight` [N, K] (rows are outputs) to `bits` (2, 4 or 8) in blocks of `block_size` along K."""
     rows, columns = weight.shape
-    fit = _FITS[algorithm, symmetric]
+    fit = fit_of(algorithm, symmetric=symmetric)
     packed, scales, points = [], [], []
     step = _rows_at_once(columns)
     for start in range(0, rows, step):
@@ -78,12 +81,28 @@ def quantize_blocks(
         part = np.pad(rows_here, ((0, 0), (0, -columns % block_size)))
         blocks = part.reshape(len(part), -1, block_size)
         scale, zero = fit(blocks, bits)
-        levels = np.rint(blocks / scale[:, :, None]) + zero[:, :, None]
-        packed.append(_pack(np.clip(levels, 0, (1 << bits) - 1).astype(np.uint8), bits))
+        packed.append(pack(levels_of(blocks, scale[:, :, None], zero[:, :, None], bits), bits))
         scales.append(scale)
-        points.append(_pack(zero.astype(np.uint8), bits))
+        points.append(pack(zero.astype(np.uint8), bits))
     zero_points = None if symmetric else np.concatenate(points)
     return BlockTensor(bits, np.concatenate(packed), np.concatenate(scales), zero_points, columns)
+
+
+def fit_of(algorithm: Algorithm, *, symmetric: bool) -> Fit:
+    """How `algorithm` chooses scales and zero points; ValueError where it needs zero points and may have none."""
+    if (algorithm, symmetric) not in _FITS:
+        raise ValueError(f"{algorithm} has no symmetric form")
+    return _FITS[algorithm, symmetric]
+
+
+def levels_of(weight: Floats, scales: Floats, zeros: Floats, bits: int) -> Bytes:
+    """The nearest levels, 0 to 2^bits - 1."""
+    levels: Bytes = np.clip(np.rint(weight / scales) + zeros, 0, (1 << bits) - 1).astype(np.uint8)
+    return levels
+
+
+_HQQ_STEPS, _HQQ_BETA = 20, np.float32(10)
+"""Iterations, and the weight of the quadratic term in units of a step (that of the reference implementation)."""
 
 
 def _rows_at_once(columns: int) -> int:
@@ -158,24 +177,51 @@ def _range_search(blocks: Floats, bits: int) -> tuple[Floats, Floats]:
     return chosen
 
 
-_FITS: dict[tuple[str, bool], Callable[[Floats, int], tuple[Floats, Floats]]] = {
+def _range_half_quadratic(blocks: Floats, bits: int) -> tuple[Floats, Floats]:
+    """Minimizes the sum of |error|^0.7: what a shrinkage takes for outliers is left out of the next least squares."""
+    top = (1 << bits) - 1
+    scales, zeros = _range_rtn(blocks, bits)
+    best, chosen = np.full(scales.shape, np.inf, np.float32), (scales, zeros)
+    for _ in range(_HQQ_STEPS):
+        centred = levels_of(blocks, scales[:, :, None], zeros[:, :, None], bits) - zeros[:, :, None]
+        error = blocks - centred * scales[:, :, None]
+        loss = np.sum(np.abs(error) ** np.float32(0.7), axis=2)
+        better = loss < best
+        best = np.where(better, loss, best)
+        chosen = np.where(better, scales, chosen[0]), np.where(better, zeros, chosen[1])
+        steps = np.abs(error) / np.abs(scales[:, :, None])
+        outlying = np.sign(error) * np.maximum(steps - (steps + 1e-6) ** np.float32(-0.3) / _HQQ_BETA, 0)
+        kept = blocks - outlying * np.abs(scales[:, :, None])
+        fitted = np.sum(kept * centred, axis=2) / _nonzero(np.sum(np.square(centred), axis=2))
+        scales = np.where(fitted > 0, fitted, scales)
+        zeros = np.clip(
+            np.rint(np.mean(centred + zeros[:, :, None] - kept / scales[:, :, None], axis=2)), 0, top
+        )
+    return chosen
+
+
+_FITS: dict[tuple[str, bool], Fit] = {
     ("rtn", True): _symmetric_rtn,
     ("rtn", False): _range_rtn,
     ("k_quant", True): _symmetric_search,
     ("k_quant", False): _range_search,
+    ("hqq", False): _range_half_quadratic,
 }
 
 
-def _pack(levels: Bytes, bits: int) -> Bytes:
-    """Two 4-bit levels to a byte along the last axis, the first in the low half."""
+def pack(levels: Bytes, bits: int) -> Bytes:
+    """`8 / bits` levels to a byte along the last axis, the first in the low bits."""
     if bits == 8:
         return levels
-    even = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, levels.shape[-1] % 2)])
-    return even[..., 0::2] | even[..., 1::2] << np.uint8(4)
+    count = 8 // bits
+    padded = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, -levels.shape[-1] % count)])
+    together = padded.reshape(*padded.shape[:-1], -1, count) << np.arange(0, 8, bits, dtype=np.uint8)
+    packed: Bytes = np.bitwise_or.reduce(together, axis=-1)
+    return packed
 
 
 def _unpack(packed: Bytes, bits: int) -> Bytes:
     if bits == 8:
         return packed
-    pairs = np.stack([packed & 15, packed >> 4], axis=-1)
-    return pairs.reshape(*packed.shape[:-1], -1)
+    apart = packed[..., None] >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8((1 << bits) - 1)
+    return apart.reshape(*packed.shape[:-1], -1)

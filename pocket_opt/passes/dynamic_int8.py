@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.precision import LEFT_FLOAT, Rule, searched
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DynamicInt8Params:
         weight_type: "int8" (zero point 0) or "uint8" (128; for runtimes without int8 kernels).
         reduce_range: weights of 7 bits.
         include, exclude: shell-style patterns of node names.
+        overrides: the precision of single layers, see `pocket_opt/precision.py`; the last that matches counts.
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
@@ -56,19 +58,22 @@ class DynamicInt8Params:
     reduce_range: bool = False
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
+    overrides: tuple[Rule, ...] = ()
 
 
 class DynamicInt8(Pass[DynamicInt8Params]):
     """Replaces MatMul by its integer form."""
 
-    version = 1
+    version = 2
     Params = DynamicInt8Params
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
 
     def requires(self, inputs: Inputs, params: DynamicInt8Params) -> None:
         """The graphs exist and every pattern matches a node that can be quantized."""
         from pocket_opt.onnx_graphs.files import require_linear_layers
+        from pocket_opt.onnx_graphs.layers import require_known
 
+        require_known(inputs["model"], params.overrides)
         require_linear_layers(inputs["model"], params.components, (*params.include, *params.exclude))
 
     def run(
@@ -76,17 +81,19 @@ class DynamicInt8(Pass[DynamicInt8Params]):
     ) -> Outcome:
         """Rewrite one graph after the other; the artifact says what its sessions need."""
         from pocket_opt.onnx_graphs.files import rewrite
+        from pocket_opt.onnx_graphs.layers import called_for, is_dynamic
 
-        outcome = rewrite(
-            inputs["model"], params.components, workdir, lambda graph: _quantize(graph, params), progress
-        )
+        model = inputs["model"]
+        params = replace(params, overrides=(*searched(model), *params.overrides))
+        components = called_for(model, params.components, params.overrides, is_dynamic)
+        outcome = rewrite(model, components, workdir, lambda graph: _quantize(graph, params), progress)
         return replace(outcome, artifact=_with_entries(outcome.artifact))
 
-    def ensures(self, inputs: Inputs, params: DynamicInt8Params, outcome: Outcome) -> None:
+    def ensures(self, inputs: Inputs, params: DynamicInt8Params, outcome: Outcome) -> None:  # noqa: ARG002
         """Structure, ports and weights are right; the answers are like before."""
         from pocket_opt.onnx_graphs.checks import check_rewrite
 
-        check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
+        check_rewrite(inputs["model"], outcome.artifact, list(outcome.did["components"]), least_db=LEAST_DB)
 
 
 def _with_entries(artifact: Artifact) -> Artifact:
@@ -97,13 +104,29 @@ def _with_entries(artifact: Artifact) -> Artifact:
 
 def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:
     """Rewrite `graph` in place; returns counts and what was left out by reason."""
-    from pocket_opt.onnx_graphs.files import choose_linear_layers
-
-    chosen, left_out = choose_linear_layers(graph, params.include, params.exclude)
+    chosen, left_out = _choose(graph, params)
     writer = _Writer(graph, params)
     for node in chosen:
         writer.replace(node)
     return {"tensors": len(writer.weights), "nodes": len(chosen), "left_out": left_out}
+
+
+def _choose(graph: ir.Graph, params: DynamicInt8Params) -> tuple[list[ir.Node], dict[str, list[str]]]:
+    """The layers to quantize, and the names of the others by reason; what is to be weight-only is left to that pass."""
+    from pocket_opt.onnx_graphs.files import choose_linear_layers, linear_layers
+    from pocket_opt.onnx_graphs.layers import is_dynamic, rule_of
+
+    chosen, left_out = choose_linear_layers(graph, params.include, params.exclude)
+    asked = [node for node in linear_layers(graph) if is_dynamic(rule_of(node, params.overrides))]
+    found = []
+    for node in dict.fromkeys([*chosen, *asked]) if graph.name in params.components else asked:
+        rule = rule_of(node, params.overrides)
+        if rule is None or is_dynamic(rule) or (rule.bits in (None, 8) and rule.activations is None):
+            found.append(node)
+        else:
+            reason = LEFT_FLOAT if rule.bits == "none" else "weight-only by an override"
+            left_out.setdefault(reason, []).append(node.name or "")
+    return found, left_out
 
 
 def quantize_columns(weight: Floats, params: DynamicInt8Params) -> tuple[Levels, Floats]:

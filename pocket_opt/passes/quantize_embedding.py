@@ -9,12 +9,14 @@ Source: ONNX Runtime, operators com.microsoft.GatherBlockQuantized and com.micro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.precision import LEFT_FLOAT, Rule, rule_for, searched
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -33,29 +35,36 @@ class QuantizeEmbeddingParams:
         block_size: consecutive features that share a scale; a power of two that divides d_model.
         accuracy_level: how ONNX Runtime may round the head's input: 0 not at all, 1 fp32, 4 int8 by block. At 8 bits
             only 4 is fast.
+        algorithm: "rtn" or "k_quant".
+        overrides: the precision of single layers, see `pocket_opt/precision.py`; the last that matches counts.
     """
 
     components: tuple[str, ...] = ("decoder",)
     bits: Literal[4, 8] = 8
     block_size: int = 32
     accuracy_level: Literal[0, 1, 4] = 4
+    algorithm: Literal["rtn", "k_quant"] = "rtn"
+    overrides: tuple[Rule, ...] = ()
 
 
 class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
     """Replaces Gather by GatherBlockQuantized and Transpose + MatMul by MatMulNBits over the same initializer."""
 
-    version = 1
+    version = 2
     Params = QuantizeEmbeddingParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
 
     def requires(self, inputs: Inputs, params: QuantizeEmbeddingParams) -> None:
         """There is one tied embedding in each graph, and blocks fill its rows."""
         from pocket_opt.onnx_graphs.files import load, require_graphs
+        from pocket_opt.onnx_graphs.layers import require_known
 
-        require_graphs(inputs["model"], params.components)
+        model = inputs["model"]
+        require_graphs(model, params.components)
+        require_known(model, params.overrides)
         for name in params.components:
-            table = find_tied_table(load(inputs["model"].path(name)).graph, name).table
-            _require_sizes(str(table.name), table.const_value.shape[1], params)
+            tied = find_tied_table(load(model.path(name)).graph, name)
+            _require_sizes(tied, _settled(tied, _with_search(model, params)) or params)
 
     def run(
         self, inputs: Inputs, params: QuantizeEmbeddingParams, workdir: Path, progress: Progress = silent
@@ -63,6 +72,7 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
         """Rewrite one graph after the other."""
         from pocket_opt.onnx_graphs.files import rewrite
 
+        params = _with_search(inputs["model"], params)
         return rewrite(
             inputs["model"], params.components, workdir, lambda graph: _quantize(graph, params), progress
         )
@@ -74,11 +84,45 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
         check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
 
 
-def _require_sizes(table: str, width: int, params: QuantizeEmbeddingParams) -> None:
+def _with_search(model: Artifact, params: QuantizeEmbeddingParams) -> QuantizeEmbeddingParams:
+    return replace(params, overrides=(*searched(model), *params.overrides))
+
+
+def _settled(tied: TiedTable, params: QuantizeEmbeddingParams) -> QuantizeEmbeddingParams | None:
+    """The parameters as an override for this table has them; None where it leaves the table float.
+
+    Raises:
+        PocketOptError: the override asks for what no embedding can have.
+    """
+    from pocket_opt.onnx_graphs.layers import names_of
+
+    readers = (*tied.lookups, *tied.heads)
+    rule = rule_for([name for node in readers for name in names_of(node)], params.overrides)
+    if rule is None:
+        return params
+    wanted = {
+        key: value for key, value in rule.settings.items() if key in ("bits", "block_size", "algorithm")
+    }
+    if rule.bits == "none":
+        return None
+    exact_zero = rule.symmetric is not False
+    if rule.bits == 2 or rule.algorithm in ("hqq", "gptq") or rule.activations == "dynamic" or not exact_zero:
+        raise PocketOptError(
+            f"an override asks for a form that the embedding cannot have: {rule.settings}",
+            where=f"override '{rule.pattern}', table {tied.table.name}",
+            allowed="bits 4, 8 or none, algorithm rtn or k_quant, symmetric",
+            fix="add an override for 'decoder.embed_tokens' behind it",
+        )
+    return replace(params, **wanted)
+
+
+def _require_sizes(tied: TiedTable, params: QuantizeEmbeddingParams) -> None:
+    width = tied.table.const_value.shape[1]
     sizes = [size for size in (16, 32, 64, 128, 256) if width % size == 0]
     if params.block_size not in sizes:
         raise PocketOptError(
-            f"a block size of {params.block_size} does not fit the rows of '{table}', which have {width} features",
+            f"a block size of {params.block_size} does not fit the rows of '{tied.table.name}', "
+            f"which have {width} features",
             where="parameter block_size",
             allowed=", ".join(map(str, sizes)) or "(none for this width)",
             fix="choose an allowed block size" if sizes else "leave quantize_embedding out",
@@ -134,9 +178,13 @@ def _quantize(graph: ir.Graph, params: QuantizeEmbeddingParams) -> dict[str, Any
     from pocket_opt.onnx_graphs.files import add_blocks, constant, matmul_nbits, replace_node
 
     tied = find_tied_table(graph)
+    settled = _settled(tied, params)
+    if settled is None:
+        return {"tensors": 0, "left_out": {LEFT_FLOAT: [str(tied.table.name)]}}
+    params = settled
     rows = constant(tied.table)
     vocab, width = rows.shape
-    blocks = quantize_blocks(rows, bits=params.bits, block_size=params.block_size)
+    blocks = quantize_blocks(rows, bits=params.bits, block_size=params.block_size, algorithm=params.algorithm)
     packed, scales = add_blocks(graph, str(tied.table.name), blocks)
     sizes = {"bits": params.bits, "block_size": params.block_size}
     for node in tied.heads:
@@ -149,6 +197,7 @@ def _quantize(graph: ir.Graph, params: QuantizeEmbeddingParams) -> dict[str, Any
         "tensors": 1,
         "table": tied.table.name,
         "shape": [vocab, width],
+        "bits": params.bits,
         "readers": len(tied.lookups) + len(tied.heads),
         "sqnr_db": round(blocks.sqnr_db(rows), 1),
     }
