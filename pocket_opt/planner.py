@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +24,7 @@ from pocket_opt.measures import SOURCE, measure_context, measures
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
-from pocket_opt.precision import Rule, combined, file_rules
+from pocket_opt.precision import OVERRIDES, Rule, combined, file_rules
 from pocket_opt.targets import load_target
 from pocket_opt.toolchains import load_toolchain
 
@@ -115,9 +115,9 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
     context = measure_context(config, clips_path) | {"language": language}
     drafts += measures(config, last, has_data=data is not None, off=off)
-    edits = read_edits(config.nodes)
+    edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
-        _node(draft, edits.get(draft.name, Edit()), context, calibration)
+        _node(draft, edits.get(draft.name, Edit()), context, calibration, rules)
         for draft in drafts
         if draft.name not in off
     ]
@@ -125,6 +125,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         off["calibration"] = "no pass of this variant is calibrated on audio"
     for node in nodes:
         _check_components(node, GRAPHS[config.recipe.family])
+    _check_taken(nodes, config)
     graph = PassGraph(nodes)
     return Plan(
         config,
@@ -182,7 +183,13 @@ def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset]:
     return data, data
 
 
-def _node(draft: Draft, edit: Edit, context: Mapping[str, Any], calibration: CalibrationClips) -> Node:
+def _node(
+    draft: Draft,
+    edit: Edit,
+    context: Mapping[str, Any],
+    calibration: CalibrationClips,
+    rules: Sequence[Rule] = (),
+) -> Node:
     """A draft with its parameters checked against the pass, and everything that enters its key."""
     where = f"nodes.{draft.name}"
     step = load_pass(draft.pass_name, where=f"{where}.pass")
@@ -203,6 +210,8 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any], calibration: Cal
             where=f"{where}.inputs",
             fix="name each of them",
         )
+    if OVERRIDES in declared:
+        params[OVERRIDES] = combined(rules, params.get(OVERRIDES, ()), where=f"{where}.params.{OVERRIDES}")
     parsed = parse(step.Params, params, where=f"{where}: params")
     try:
         step.check(parsed)
@@ -225,6 +234,16 @@ def _node(draft: Draft, edit: Edit, context: Mapping[str, Any], calibration: Cal
         host=host_id() if step.kind == "measure" else None,
         why=draft.why,
     )
+
+
+def _check_taken(nodes: Iterable[Node], config: Config) -> None:
+    """An override file is for quantizers, of which there must be one."""
+    if config.overrides and not any(OVERRIDES in node.params for node in nodes):
+        raise UserError(
+            "no pass of this variant chooses a precision by layer",
+            where=f"overrides={config.overrides}",
+            fix="choose level=HIGH or level=EXTREME, or leave the file out",
+        )
 
 
 def _check_components(node: Node, known: Collection[str]) -> None:

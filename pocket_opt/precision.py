@@ -3,7 +3,8 @@
 A rule names layers by a shell-style pattern for their module ("decoder.layers.0.fc1", "*.encoder_attn.*") or their
 node ("*/MatMul"). Of the rules that match a layer the **last** counts, as a whole. They come, in this order, from a
 search (component `overrides` of the artifact), from the file that `overrides=FILE` names, and from
-`nodes.<node>.params.overrides`. A pattern that matches no layer of the model is an error. A file is a YAML or JSON table:
+`nodes.<node>.params.overrides`. A pattern that matches no layer of the model is an error. A file is a YAML or JSON
+table:
 
     decoder.layers.*: {bits: 4, symmetric: false, algorithm: k_quant}
     decoder.layers.0.*: {bits: 8}
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pocket_opt.artifact import Artifact, Component
-from pocket_opt.config.parsing import parse
+from pocket_opt.config.parsing import expanded, parse
 from pocket_opt.errors import UserError
 
-COMPONENT, FILE = "overrides", "overrides.yaml"
+OVERRIDES, FILE = "overrides", "overrides.yaml"
+"""The parameter of quantizers, which is also the component of an artifact; and the component's file."""
 LEFT_FLOAT = "left float by an override"
 """The reason in a quantizer's report."""
 
@@ -83,6 +85,16 @@ def read_rules(data: Any, *, where: str) -> list[Rule]:
     return rules
 
 
+def file_rules(path: str | None) -> list[Rule]:
+    """The rules in the file that the key `overrides` names; none without one."""
+    return [] if path is None else read_file(expanded(path, where=OVERRIDES), where=OVERRIDES)
+
+
+def combined(first: Sequence[Rule], inline: Any, *, where: str) -> list[dict[str, Any]]:
+    """The rules of a file and those of a node's own parameter behind them, as the data that `parse` takes."""
+    return [asdict(rule) for rule in (*first, *read_rules(inline, where=where))]
+
+
 def read_file(path: Path, *, where: str) -> list[Rule]:
     """The rules in a YAML or JSON file; UserError if there is none."""
     import yaml
@@ -101,13 +113,13 @@ def read_file(path: Path, *, where: str) -> list[Rule]:
 
 def searched(artifact: Artifact) -> list[Rule]:
     """The rules that a search left in `artifact`; none without a search."""
-    return read_file(artifact.path(COMPONENT), where=COMPONENT) if COMPONENT in artifact.components else []
+    return read_file(artifact.path(OVERRIDES), where=OVERRIDES) if OVERRIDES in artifact.components else []
 
 
 def with_rules(artifact: Artifact, text: str) -> Artifact:
     """`artifact` with an override file of this text."""
     (artifact.root / FILE).write_text(text, encoding="utf-8")
-    return artifact.with_component(COMPONENT, Component("json", (FILE,)))
+    return artifact.with_component(OVERRIDES, Component("json", (FILE,)))
 
 
 def _table(settings: Any, where: str) -> Mapping[str, Any]:

@@ -249,6 +249,39 @@ def test_a_pass_with_two_inputs_needs_both(inputs: list[str], fake_passes: Path)
     assert found.graph["d"].inputs == {"model": "fp16", "other": "source"}
 
 
+def test_the_content_of_an_override_file_enters_the_keys_of_all_quantizers(
+    inputs: list[str], tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]
+    for file, bits in zip(files, (4, 4, 8), strict=True):
+        file.write_text(f"decoder.*: {{bits: {bits}}}")
+    first, same, other = (plan(*inputs, f"overrides={file}") for file in files)
+    assert first.keys == same.keys
+    changed = {name for name in first.keys if first.keys[name] != other.keys[name]}
+    assert {"encoder_int8", "weights", "embedding"} <= changed
+    assert not {"source", "export", "fuse"} & changed
+    own = plan(*inputs, f"overrides={files[0]}", "nodes.weights.params.overrides={*.fc1: {bits: none}}")
+    rules = [rule["pattern"] for rule in own.graph["weights"].params["overrides"]]
+    assert rules == ["decoder.*", "*.fc1"]
+
+
+def test_an_override_file_that_nothing_reads_is_refused(inputs: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("decoder.*: {bits: 4}")
+    with pytest.raises(UserError, match="no pass of this variant chooses a precision by layer"):
+        plan(*inputs, f"overrides={tmp_path / 'a.yaml'}", "level=BASIC")
+
+
+def test_gptq_asks_for_calibration_clips_wherever_it_is_named(inputs: list[str]) -> None:
+    for line in (
+        "nodes.weights.params.algorithm=gptq",
+        "nodes.weights.params.overrides={decoder.layers.0.*: {algorithm: gptq}}",
+    ):
+        assert plan(*inputs, line).graph["weights"].params["calibration_digest"]
+    with pytest.raises(UserError, match="hqq fits zero points") as caught:
+        plan(*inputs, "nodes.weights.params.algorithm=hqq")
+    assert caught.value.where == "nodes.weights: params.symmetric"
+
+
 def test_only_a_pass_that_calibrates_is_told_the_clips(
     inputs: list[str], fake_passes: Path, tmp_path: Path
 ) -> None:
@@ -331,10 +364,14 @@ def test_where_calibration_clips_come_from(inputs: list[str], fake_passes: Path)
         ("nodes.fuse.pass=quality", "the pass 'quality' measures", "nodes.fuse.pass"),
         ("nodes.fuse=null", "nothing stands where a table of keys is expected", "nodes.fuse"),
         ("~nodes.source", "'source' is where the graph begins", "nodes.source"),
-        ("nodes.weights.params.bits=5", "one of 4, 8", "nodes.weights: params.bits"),
+        ("nodes.weights.params.bits=5", "one of 2, 4, 8", "nodes.weights: params.bits"),
         ("nodes.weights.params.block_size=24", "one of 16, 32", "nodes.weights: params.block_size"),
         ("nodes.weights.params.algorithm=awq", "there is no value 'awq'", "nodes.weights: params.algorithm"),
-        ("nodes.weights.params.overrides=[['*',2]]", "one of 4, 8", "nodes.weights: params.overrides"),
+        (
+            "nodes.weights.params.overrides=[[a,2]]",
+            "a table of keys is expected",
+            "nodes.weights.params.overrides: override 1",
+        ),
         (
             "nodes.weights.params.components=[decodr]",
             "did you mean 'decoder'?",

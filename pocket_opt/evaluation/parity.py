@@ -98,19 +98,14 @@ class Parity(Pass[ParityParams]):
 
 def listen(source: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int) -> Heard:
     """The source's features, encoder output, greedy tokens and logits of one clip."""
-    import numpy as np
+    from pocket_opt.runtimes.teacher_forcing import force
 
-    from pocket_opt.runtimes.base import DecodeOptions
-
-    options = DecodeOptions(language=_known(source, language), max_new_tokens=max_new_tokens)
-    said = source.transcribe([audio], options)[0]
-    prompt = source.prompt(DecodeOptions(language=said.language))
-    tokens = np.array([[*prompt, *said.tokens]], np.int64)
+    forced = force(source, audio, language, max_new_tokens)
     features = source.features([audio])
     state = source.encode(features)
     hidden = source.encoder_hidden(state)
-    logits, _ = source.decode(tokens, state)
-    return Heard(audio, features, hidden, tokens, len(prompt), logits[:, len(prompt) - 1 :])
+    logits, _ = source.decode(forced.tokens, state)
+    return Heard(audio, features, hidden, forced.tokens, forced.prompt, logits[:, forced.prompt - 1 :])
 
 
 def compare_clip(model: SpeechRuntime, heard: Heard, found: dict[str, fidelity.Comparison]) -> None:
@@ -163,17 +158,6 @@ def parity_metrics(found: dict[str, fidelity.Comparison], clips: int) -> dict[st
             metrics[f"{prefix}logits_sqnr_db"] = Metric(comparison.sqnr_db, "dB", tokens, method)
             metrics[f"{prefix}top1_agreement"] = Metric(comparison.top1_agreement, "%", tokens, method)
     return metrics
-
-
-def _known(source: SpeechRuntime, language: str | None) -> str | None:
-    """`language` if the source knows it, else None: detect it, or English for an English-only model."""
-    from pocket_opt.runtimes.base import DecodeOptions
-
-    try:
-        source.prompt(DecodeOptions(language=language))
-    except ValueError:
-        return None
-    return language
 
 
 PASS = Parity()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.onnx_graphs.block_quantization import Floats
@@ -74,6 +75,6 @@ def _tapped(artifact: Artifact, component: str, names: Sequence[str], folder: Pa
         values[name].dtype = ir.DataType.FLOAT
         values[name].shape = values[name].shape or ir.Shape([None, None, None])
         model.graph.outputs.append(values[name])
-    ir.passes.common.RemoveUnusedNodesPass()(model)
+    RemoveUnusedNodesPass()(model)
     part = save(model, folder, f"{component}.onnx")
     return replace(artifact, root=folder).with_component(component, part)

@@ -14,50 +14,22 @@ import numpy as np
 
 from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.runtimes import open_runtime
-from pocket_opt.runtimes.base import DecodeOptions
+from pocket_opt.runtimes.teacher_forcing import Forced, force
 
 if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
-    from pocket_opt.data.dataset import Clip, Dataset
+    from pocket_opt.data.dataset import Dataset
     from pocket_opt.onnx_graphs.files import Array
     from pocket_opt.passes.base import Progress
-    from pocket_opt.runtimes.base import Audio, Floats, SpeechRuntime, Tokens
+    from pocket_opt.runtimes.base import Floats, Tokens
 
 MAX_NEW_TOKENS = 64
 """Of a clip; a model that loops adds nothing after that."""
 
 
 @dataclass(frozen=True)
-class Forced:
-    """A clip's first window: samples, and prompt and greedy tokens `[1, length]`, of which `prompt` are the prompt."""
-
-    audio: Audio
-    tokens: Tokens
-    prompt: int
-
-
-def force(runtime: SpeechRuntime, clip: Clip, max_new_tokens: int = MAX_NEW_TOKENS) -> Forced:
-    """What the model says of a clip, in the clip's language where the model knows it."""
-    audio = clip.samples(runtime.sample_rate)[: round(runtime.window_s * runtime.sample_rate)]
-    language = clip.language if knows(runtime, clip.language) else None
-    options = DecodeOptions(language=language, max_new_tokens=max_new_tokens)
-    said = runtime.transcribe([audio], options)[0]
-    prompt = runtime.prompt(DecodeOptions(language=said.language))
-    return Forced(audio, np.array([[*prompt, *said.tokens]], np.int64), len(prompt))
-
-
-def knows(runtime: SpeechRuntime, language: str | None) -> bool:
-    """Whether the model can be told that clips are in `language`; detection (None) it always knows."""
-    try:
-        runtime.prompt(DecodeOptions(language=language))
-    except ValueError:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
 class Heard:
-    """A clip as the graphs take it: features `[1, mels, frames]`, and its tokens."""
+    """A clip's first window as the graphs take it: features `[1, mels, frames]`, and its tokens."""
 
     features: Floats
     forced: Forced
@@ -75,9 +47,11 @@ class Calibration:
         """Transcribe the clips with `artifact`, an ONNX model."""
         runtime = open_runtime(artifact)
         heard = []
+        window = round(runtime.window_s * runtime.sample_rate)
         for done, clip in enumerate(clips, start=1):
-            forced = force(runtime, clip)
-            heard.append(Heard(runtime.features([forced.audio]), forced))
+            audio = clip.samples(runtime.sample_rate)[:window]
+            forced = force(runtime, audio, clip.language, MAX_NEW_TOKENS)
+            heard.append(Heard(runtime.features([audio]), forced))
             progress(done, len(clips), "calibration clips")
         return Calibration(artifact, heard)
 

@@ -13,9 +13,10 @@ EVERY = pytest.mark.parametrize(
     ("bits", "symmetric", "algorithm"),
     [
         (bits, symmetric, algorithm)
-        for bits in (4, 8)
+        for bits in (2, 4, 8)
         for symmetric in (True, False)
-        for algorithm in ("rtn", "k_quant")
+        for algorithm in ("rtn", "k_quant", "hqq")
+        if not (symmetric and algorithm == "hqq")
     ],
 )
 
@@ -23,7 +24,7 @@ EVERY = pytest.mark.parametrize(
 @EVERY
 def test_the_error_is_that_of_the_bits(bits: int, symmetric: bool, algorithm: Algorithm) -> None:
     blocks = quantize_blocks(WEIGHT, bits=bits, block_size=32, symmetric=symmetric, algorithm=algorithm)
-    level = {4: 19, 8: 43}[bits]
+    level = {2: 6, 4: 19, 8: 43}[bits]
     assert level < blocks.sqnr_db(WEIGHT) < level + 4
     noise = np.linalg.norm(WEIGHT - blocks.dequantize())
     assert blocks.sqnr_db(WEIGHT) == pytest.approx(20 * np.log10(np.linalg.norm(WEIGHT) / noise), abs=1e-3)
@@ -77,6 +78,25 @@ def test_four_bits_are_packed_low_half_first() -> None:
     assert blocks.packed.shape == (1, 1, 8)
     assert blocks.packed[0, 0, :2].tolist() == [0 | 15 << 4, 8 | 9 << 4]
     assert blocks.zero_points is None
+
+
+def test_two_bits_are_packed_four_to_a_byte() -> None:
+    weight = np.array([[-2, 1, 0, -1] * 4], np.float32)
+    blocks = quantize_blocks(weight, bits=2, block_size=16)
+    assert blocks.packed.tolist() == [[[0 | 3 << 2 | 2 << 4 | 1 << 6] * 4]]
+
+
+def test_hqq_forgives_outliers() -> None:
+    weight = WEIGHT.copy()
+    weight[:, ::32] *= 3
+    rest = np.arange(weight.shape[1]) % 32 != 0
+    losses = []
+    for algorithm in ("rtn", "hqq"):
+        blocks = quantize_blocks(weight, bits=4, block_size=32, symmetric=False, algorithm=algorithm)
+        losses.append(np.sum(np.abs(weight - blocks.dequantize())[:, rest] ** 0.7))
+    assert losses[1] < 0.97 * losses[0]
+    with pytest.raises(ValueError, match="no symmetric form"):
+        quantize_blocks(weight, bits=4, block_size=32, algorithm="hqq")
 
 
 def test_zero_points_of_an_odd_number_of_blocks_fill_whole_bytes() -> None:

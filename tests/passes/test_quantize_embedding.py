@@ -14,6 +14,7 @@ from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
 from pocket_opt.onnx_graphs.files import save, sqnr_db
+from pocket_opt.precision import Rule
 
 TABLE = "model.decoder.embed_tokens.weight"
 
@@ -132,6 +133,20 @@ def test_a_table_that_is_stored_as_fp16_is_refused_with_the_order(tmp_path: Path
     halved = run_pass("store_fp16", exported(), tmp_path / "1").artifact
     with pytest.raises(PocketOptError, match="run it before store_fp16"):
         run_pass("quantize_embedding", halved, tmp_path / "2")
+
+
+def test_an_override_chooses_the_form_of_the_table(tmp_path: Path) -> None:
+    rules = (
+        Rule("*", bits=8, symmetric=False),
+        Rule("*.embed_tokens", bits=4, block_size=16, algorithm="k_quant"),
+    )
+    did = run_pass("quantize_embedding", exported(), tmp_path / "1", overrides=rules).did
+    assert did["components"]["decoder"]["bits"] == 4
+    better = did["components"]["decoder"]["sqnr_db"]
+    plain = run_pass("quantize_embedding", exported(), tmp_path / "2", bits=4, block_size=16).did
+    assert better > plain["components"]["decoder"]["sqnr_db"]
+    with pytest.raises(PocketOptError, match="a form that the embedding cannot have.*\n.*override '\\*'"):
+        run_pass("quantize_embedding", exported(), tmp_path / "3", overrides=rules[:1])
 
 
 def test_tokens_of_unknown_rank_are_refused(tmp_path: Path) -> None:

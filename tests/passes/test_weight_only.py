@@ -22,10 +22,13 @@ from exported_whisper import (
 )
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.block_quantization import quantize_blocks
-from pocket_opt.onnx_graphs.files import constant, linear_layers, sqnr_db
-from pocket_opt.passes.weight_only import WeightOnlyParams, bits_of
+from pocket_opt.onnx_graphs.checks import open_session
+from pocket_opt.onnx_graphs.files import constant, linear_layers, module_of, sqnr_db
+from pocket_opt.precision import Rule
+from pocket_opt.runtimes.calibration import Calibration
 
 
 def dequantized(component: str, workdir: Path, **how: Any) -> Artifact:
@@ -41,7 +44,7 @@ def dequantized(component: str, workdir: Path, **how: Any) -> Artifact:
     return edited(component, workdir, change)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_kernels_compute_with_exactly_the_stored_weights(tmp_path: Path, bits: int, symmetric: bool) -> None:
     how: dict[str, Any] = {"bits": bits, "block_size": 32, "symmetric": symmetric}
@@ -93,7 +96,7 @@ def _linear(value: ir.Value) -> bool:
 
 
 def test_overrides_and_exclusions_apply_by_node_name(tmp_path: Path) -> None:
-    overrides = (("*attn*", 8), ("decoder.layers.1.*", 4))
+    overrides = (Rule("*attn*", bits=8), Rule("decoder.layers.1.*", bits=4))
     excluded = "decoder.layers.0.fc2/*"
     outcome = run_pass(
         "weight_only",
@@ -116,15 +119,103 @@ def test_overrides_and_exclusions_apply_by_node_name(tmp_path: Path) -> None:
     assert bits["decoder.layers.1.self_attn.q_proj/MatMulNBits"] == 4
 
 
-def test_the_last_override_that_matches_counts() -> None:
-    params = WeightOnlyParams(bits=8, overrides=(("*.fc?/*", 4), ("*.fc1/*", 8)))
-    found = [bits_of(name, params) for name in ("a.fc1/MatMul", "a.fc2/MatMul", "a.q_proj/MatMul")]
-    assert found == [8, 4, 8]
+def settings(artifact: Artifact, component: str) -> dict[str, tuple[str, int]]:
+    """Module -> operator and bits of every layer with a constant matrix."""
+    nodes = [node for node in graph(artifact, component) if node.op_type.startswith("MatMul")]
+    found = {}
+    for node in nodes:
+        bits = node.attributes.get("bits")
+        if node.op_type != "MatMul" or node.inputs[1].const_value is not None:
+            found[module_of(node)] = (node.op_type, bits.as_int() if bits else 0)
+    return found
+
+
+def test_an_override_sets_every_part_of_a_layers_form(tmp_path: Path) -> None:
+    rule = Rule("decoder.layers.0.fc1", bits=4, block_size=16, symmetric=False, algorithm="k_quant")
+    keep = Rule("decoder.layers.0.fc2", bits="none")
+    outcome = run_pass("weight_only", exported(), tmp_path, components=("decoder",), overrides=(rule, keep))
+    found = settings(outcome.artifact, "decoder")
+    assert found["decoder.layers.0.fc1"] == ("MatMulNBits", 4)
+    assert found["decoder.layers.0.fc2"] == ("MatMul", 0)
+    assert found["decoder.layers.1.fc1"] == ("MatMulNBits", 8)
+    did = outcome.did["components"]["decoder"]
+    assert did["left_out"]["left float by an override"] == ["decoder.layers.0.fc2/MatMul"]
+    assert did["algorithms"] == {"rtn": 14, "k_quant": 1}
+    names = graph(outcome.artifact, "decoder").initializers
+    assert names["model.decoder.layers.0.fc1.weight.q4"].shape == (128, 4, 8)
+    assert "model.decoder.layers.0.fc1.weight.q4.zero_points" in names
+
+
+def test_one_table_of_overrides_mixes_integer_products_and_weights_across_graphs(tmp_path: Path) -> None:
+    overrides = (
+        Rule("encoder.layers.0.*", bits=4, symmetric=False),
+        Rule("encoder.layers.1.fc1", bits="none"),
+        Rule("encoder.layers.1.fc2", bits=8, activations="float"),
+        Rule("decoder.layers.1.fc1", bits=8, activations="dynamic"),
+        Rule("decoder.embed_tokens", bits=4),
+    )
+    model = exported()
+    for number, (name, params) in enumerate(
+        [
+            ("dynamic_int8", {"components": ("encoder",)}),
+            ("weight_only", {"components": ("decoder",)}),
+            ("quantize_embedding", {}),
+        ]
+    ):
+        model = run_pass(name, model, tmp_path / str(number), overrides=overrides, **params).artifact
+    encoder, decoder = settings(model, "encoder"), settings(model, "decoder")
+    assert {encoder[f"encoder.layers.0.{name}"] for name in ("fc1", "self_attn.q_proj")} == {
+        ("MatMulNBits", 4)
+    }
+    assert encoder["encoder.layers.1.fc1"] == ("MatMul", 0)
+    assert encoder["encoder.layers.1.fc2"] == ("MatMulNBits", 8)
+    assert encoder["encoder.layers.2.fc1"] == ("MatMulInteger", 0)
+    assert decoder["decoder.layers.1.fc1"] == ("MatMulInteger", 0)
+    assert decoder["decoder.layers.1.fc2"] == ("MatMulNBits", 8)
+    assert decoder["proj_out"] == ("MatMulNBits", 4)
+    for old, new in zip(outputs(exported(), "decoder"), outputs(model, "decoder"), strict=True):
+        assert sqnr_db(old, new) > 5
+
+
+def test_all_layers_left_float_is_no_failure(tmp_path: Path) -> None:
+    rules = (Rule("*", bits="none"),)
+    for name in ("dynamic_int8", "weight_only", "quantize_embedding"):
+        outcome = run_pass(name, exported(), tmp_path / name, overrides=rules)
+        assert outcome.did["tensors"] == 0
+
+
+def test_dynamic_activations_that_nothing_made_are_an_error(tmp_path: Path) -> None:
+    rules = (Rule("encoder.layers.0.fc1", activations="dynamic"),)
+    with pytest.raises(PocketOptError, match=r"'encoder.layers.0.fc1/MatMul', and no pass before this"):
+        run_pass("weight_only", exported(), tmp_path, overrides=rules)
+
+
+def test_gptq_keeps_the_answers_nearer_on_the_clips_than_rounding(tmp_path: Path) -> None:
+    clips = Dataset.open("sample:calibration").limit(6)
+    calibration = Calibration.hear(exported(), clips, lambda *_: None)
+    inputs = list(calibration.feeds("encoder")())
+    levels = {}
+    for algorithm in ("k_quant", "gptq"):
+        how: dict[str, Any] = {"bits": 4, "algorithm": algorithm, "components": ("encoder",)}
+        how |= {"calibration_path": str(clips.source), "calibration_clips": 6, "accuracy_level": 0}
+        outcome = run_pass("weight_only", exported(), tmp_path / algorithm, **how)
+        assert outcome.did["components"]["encoder"]["algorithms"] == {algorithm: LINEAR["encoder"]}
+        before, after = (open_session(artifact, "encoder") for artifact in (exported(), outcome.artifact))
+        old, new = (
+            np.concatenate([session.run(["encoder_hidden"], feeds)[0] for feeds in inputs])
+            for session in (before, after)
+        )
+        levels[algorithm] = sqnr_db(old, new)
+    assert levels["gptq"] > levels["k_quant"] + 1
 
 
 def test_the_least_exact_tensor_is_named(tmp_path: Path) -> None:
     did = run_pass(
-        "weight_only", exported(), tmp_path, components=("decoder",), overrides=(("*layers.1.fc2/*", 4),)
+        "weight_only",
+        exported(),
+        tmp_path,
+        components=("decoder",),
+        overrides=(Rule("*layers.1.fc2", bits=4),),
     ).did
     worst = did["components"]["decoder"]["least_exact"]
     assert worst["tensor"] == "model.decoder.layers.1.fc2.weight"
@@ -155,7 +246,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"overrides": (("*.k_pro/*", 8),)}, r"'\*\.k_pro/\*' matches nothing"),
+        ({"overrides": (Rule("*.k_pro/*", bits=8),)}, r"'\*\.k_pro/\*' matches nothing"),
         ({"components": ("mel",)}, "matches nothing"),
         ({"exclude": ("*",)}, "nothing could be changed in component 'encoder'"),
     ],
