@@ -20,6 +20,8 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
         "timestamps": decoding.timestamps,
         "batch_size": decoding.batch_size,
         "max_new_tokens": decoding.max_new_tokens,
+        "beams": decoding.beams,
+        "length_penalty": decoding.length_penalty,
         "threads": config.target.threads,
         "limit": config.data.evaluation.limit,
         "data_path": str(clips.source.absolute()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -12,7 +13,7 @@ from pocket_opt.budget import SIZE_LIMITS, check
 from pocket_opt.calibration import CalibrationClips
 from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
-from pocket_opt.config.schema import Config
+from pocket_opt.config.schema import Config, Decoding
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
@@ -96,6 +97,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     """
     target = load_target(config.target.name)
     _check_budgets(config)
+    _check_decoding(config.decoding)
     roots, off = _roots(config)
     language = _language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
@@ -144,6 +146,23 @@ def _check_budgets(config: Config) -> None:
     limits = {limit for name in MEASUREMENTS for limit in load_pass(name).limits}
     for level, budget in config.recipe.budget.items():
         check(budget, {*SIZE_LIMITS, *limits}, where=f"recipe.budget.{level}")
+
+
+def _check_decoding(decoding: Decoding) -> None:
+    """The numbers of the beam search fit its name."""
+    if decoding.name == "greedy" and decoding.beams > 1:
+        raise UserError(
+            f"greedy decoding follows one sequence, not {decoding.beams}",
+            where="decoding.beams",
+            fix="choose decoding=beam, or leave decoding.beams=1",
+        )
+    if not math.isfinite(decoding.length_penalty):
+        raise UserError(
+            f"'{decoding.length_penalty}' is no length penalty",
+            where="decoding.length_penalty",
+            allowed="a finite number; 1 is usual",
+            fix="change the value",
+        )
 
 
 def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:

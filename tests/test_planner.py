@@ -142,6 +142,13 @@ def test_measurements_take_what_they_declare(inputs: list[str]) -> None:
     assert found.clips == 3
 
 
+def test_quality_is_measured_with_the_beams_of_the_variant_on_the_source_too(inputs: list[str]) -> None:
+    found = plan(*inputs, "decoding=beam", "decoding.beams=3")
+    for name in ("quality", "baseline.quality"):
+        params = found.graph[name].params
+        assert (params["beams"], params["length_penalty"]) == (3, 1.0)
+
+
 # the student
 
 
@@ -449,6 +456,8 @@ def test_a_downloaded_model_is_planned_by_its_content(tmp_path: Path) -> None:
         ("data.calibration.path=/no/where", "/no/where does not exist", "data.calibration.path"),
         ("recipe.model.path=null", "no model is named", "recipe.model"),
         ("decoding.language=dee", "no language of this model 'dee', did you mean 'de'?", "decoding.language"),
+        ("decoding.beams=3", "greedy decoding follows one sequence, not 3", "decoding.beams"),
+        ("decoding.length_penalty=inf", "'inf' is no length penalty", "decoding.length_penalty"),
         ("recipe.budget.BASIC.wer_dleta=1", "did you mean 'wer_delta'?", "recipe.budget.BASIC.wer_dleta"),
         (
             "recipe.model.weights=random",

@@ -100,6 +100,8 @@ class LoadedModel:
         task: str = "transcribe",
         timestamps: bool = False,
         max_new_tokens: int | None = None,
+        beams: int = 1,
+        length_penalty: float = 1.0,
         sample_rate: int | None = None,
     ) -> Transcription:
         """The transcript of one recording; see `Transcription` for its three forms.
@@ -109,17 +111,22 @@ class LoadedModel:
             language: code of the language spoken, e.g. "de"; None detects it.
             task: "transcribe", or "translate" to English.
             max_new_tokens: most tokens generated for a window.
+            beams: sequences that the beam search follows, 1 (greedy) to 5.
+            length_penalty: of the beam search; above 0 favours long texts.
             sample_rate: Hz of `audio` where it is samples; None: what the model expects.
 
         Raises:
-            UserError: the file is missing; when the text is asked for: it is no audio, or the model does not know the
-                language or the task.
+            UserError: the file is missing, or a number is out of range; when the text is asked for: it is no audio, or
+                the model does not know the language or the task.
         """
-        from pocket_opt.models.whisper.runner.transcript import DecodeOptions
+        from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
 
         if isinstance(audio, str | Path) and not Path(audio).is_file():
             raise UserError(f"there is no file {audio}", where="transcribe", fix="correct the path")
-        options = DecodeOptions(language, task, timestamps, max_new_tokens)
+        try:
+            options = DecodeOptions(language, task, timestamps, max_new_tokens, beams, length_penalty)
+        except RequestError as error:
+            raise UserError(str(error), where="transcribe", fix="change the value") from None
 
         def whole() -> Transcript:
             return self.runtime.transcribe([self._samples(audio, sample_rate)], options)[0]

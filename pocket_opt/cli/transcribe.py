@@ -20,6 +20,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--language", help="language of the speech, e.g. de; default: detect it")
     parser.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
     parser.add_argument("--timestamps", action="store_true", help="print the times of segments")
+    parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5; default: 1")
+    parser.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     options = parser.parse_args(arguments)
 
@@ -28,7 +32,12 @@ def run(arguments: Sequence[str]) -> int:
     model = LoadedModel(options.bundle)
     for path in options.files:
         found = model.transcribe(
-            path, language=options.language, task=options.task, timestamps=options.timestamps
+            path,
+            language=options.language,
+            task=options.task,
+            timestamps=options.timestamps,
+            beams=options.beams,
+            length_penalty=options.length_penalty,
         ).result
         if options.json:
             lines = [json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False)]

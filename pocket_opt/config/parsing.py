@@ -2,12 +2,13 @@
 
 One parser serves everything a user may write: configuration, recipes, levels and the parameters of passes. Supported
 field types: str, int, float, bool, None, Any, Literal, unions, tuple[X, ...], tuple[X, Y], Mapping[str, X] and
-dataclasses. The least value of a number stands in its field's metadata: `{"at_least": 1}`; text that names a place on
-a disk or in a network has `{"place": True}`.
+dataclasses. The bounds of a number stand in its field's metadata: `{"at_least": 1, "at_most": 5}`; text that names a
+place on a disk or in a network has `{"place": True}`.
 """
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -40,12 +41,19 @@ def parse(kind: type[T], data: Any, *, where: str) -> T:
     for entry in fields(kind):  # type: ignore[arg-type]
         if entry.name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise UserError(f"the key '{entry.name}' is missing", where=where, fix=f"add {entry.name}")
-        least, value = entry.metadata.get("at_least"), values.get(entry.name)
-        if least is not None and value is not None and not value >= least:
-            raise _wrong(value, f"a number from {least} on", _join(where, entry.name))
+        value = values.get(entry.name)
+        if value is not None and {"at_least", "at_most"} & entry.metadata.keys():
+            _check_bounds(entry.metadata, value, _join(where, entry.name))
         if entry.metadata.get("place") and value is not None:
             expanded(value, where=_join(where, entry.name))
     return kind(**values)
+
+
+def _check_bounds(bounds: Mapping[str, Any], value: Any, where: str) -> None:
+    """UserError if a number is below `at_least` or above `at_most`."""
+    least, most = bounds.get("at_least", -math.inf), bounds.get("at_most", math.inf)
+    if not least <= value <= most:
+        raise _wrong(value, f"a number from {least} {'on' if most == math.inf else f'to {most}'}", where)
 
 
 def expanded(text: str, *, where: str) -> Path:

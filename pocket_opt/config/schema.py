@@ -111,7 +111,7 @@ class Decoder:
 class Decoding:
     """How tokens are chosen."""
 
-    name: Literal["greedy"]  # the search
+    name: Literal["greedy", "beam"]  # the search
     language: str | None = (
         None  # language of the speech, e.g. de; null takes each clip's own, auto detects it
     )
@@ -121,6 +121,8 @@ class Decoding:
     max_new_tokens: int | None = field(
         default=None, metadata=POSITIVE
     )  # limit of tokens a window; null takes what the model allows
+    beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})  # sequences followed side by side
+    length_penalty: float = 1.0  # of beam: above 0 favours long texts
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +47,8 @@ class QualityParams:
         timestamps: decode with timestamps.
         batch_size: clips decoded together.
         max_new_tokens: limit a window; None: what the model allows.
+        beams: of the beam search, 1 to 5; 1 is greedy decoding.
+        length_penalty: of the beam search.
         limit: clips, spread evenly over the data set; None: all.
         threads: of the runtime; 0 is its default.
     """
@@ -58,6 +60,8 @@ class QualityParams:
     timestamps: bool = False
     batch_size: int = positive(8)
     max_new_tokens: int | None = None
+    beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})
+    length_penalty: float = 1.0
     limit: int | None = None
     threads: int = neutral(0)
 
@@ -180,7 +184,9 @@ def decode(
     found: dict[int, Transcript] = {}
     for batch in _batches(jobs, params.batch_size):
         task, language = jobs[batch[0]].task, jobs[batch[0]].language
-        options = DecodeOptions(language, task, params.timestamps, params.max_new_tokens)
+        options = DecodeOptions(
+            language, task, params.timestamps, params.max_new_tokens, params.beams, params.length_penalty
+        )
         audio = [jobs[place].clip.samples(runtime.sample_rate) for place in batch]
         found.update(zip(batch, runtime.transcribe(audio, options), strict=True))
         progress(len(found), len(jobs), "clips")
@@ -236,7 +242,7 @@ def _spelling(model: Artifact) -> Path | None:
 
 
 def _decoding(params: QualityParams) -> dict[str, Any]:
-    names = ("language", "task", "timestamps", "max_new_tokens")
+    names = ("language", "task", "timestamps", "max_new_tokens", "beams", "length_penalty")
     return {name: getattr(params, name) for name in names}
 
 

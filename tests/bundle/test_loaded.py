@@ -81,6 +81,8 @@ def test_what_is_no_audio_is_refused(model: LoadedModel, tmp_path: Path) -> None
         _ = model.transcribe(np.full(100, np.nan, np.float32)).text
     with pytest.raises(UserError, match="language 'xx'"):
         _ = model.transcribe(CLIP, language="xx").text
+    with pytest.raises(UserError, match="beams 6: a number from 1 to 5"):
+        model.transcribe(CLIP, beams=6)
     with pytest.raises(UserError, match="is no bundle"):
         LoadedModel(tmp_path)
 
@@ -107,10 +109,13 @@ def test_the_source_model_runs_through_the_same_door_and_by_its_own_runner(tmp_p
 def test_the_onnx_runner_works_after_the_bundle_was_moved(tmp_path: Path) -> None:
     place = tmp_path / "moved here"
     shutil.copytree(onnx_bundle().path, place)
-    command = [sys.executable, "-I", str(place / "run.py"), "--language", "en", str(CLIP)]
+    command = [sys.executable, "-I", str(place / "run.py"), "--language", "en", "--beams", "3", str(CLIP)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == LoadedModel(place).transcribe(CLIP, language="en").text
+    assert done.stdout.strip() == LoadedModel(place).transcribe(CLIP, language="en", beams=3).text
+    refused = subprocess.run([*command, "--beams", "9"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "beams 9: a number from 1 to 5" in refused.stderr
 
 
 def test_resampling_keeps_a_tone() -> None:

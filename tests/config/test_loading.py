@@ -174,6 +174,8 @@ def test_the_users_directory_of_recipes(recipe: Path, monkeypatch: pytest.Monkey
         ("data.evaluation.limit=0", "'0' (int) stands where a number from 1 on is expected"),
         ("decoding.batch_size=-3", "'-3' (int) stands where a number from 1 on is expected"),
         ("decoding.max_new_tokens=0", "'0' (int) stands where a number from 1 on is expected"),
+        ("decoding.beams=6", "'6' (int) stands where a number from 1 to 5 is expected"),
+        ("decoding.beams=0", "'0' (int) stands where a number from 1 to 5 is expected"),
         ("target.threads=-1", "'-1' (int) stands where a number from 0 on is expected"),
         ("level.intents.weights=int3", "there is no value 'int3', did you mean 'int8'?"),
         ("level.name=FOO", "there is no level 'FOO'"),

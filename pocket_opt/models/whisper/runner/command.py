@@ -1,4 +1,4 @@
-"""The command line of a bundle: `python run.py FILE... [--language de] [--task translate] [--timestamps] [--json]`."""
+"""The command line of a bundle: `python run.py FILE... [--language de] [--timestamps] [--beams 5] [--json]`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no file {', '.join(missing)}")
     if chosen.threads < 0:
         parser.error("--threads must be 0 or more")
-    options = DecodeOptions(chosen.language, chosen.task, chosen.timestamps)
     try:
+        options = DecodeOptions(
+            chosen.language,
+            chosen.task,
+            chosen.timestamps,
+            beams=chosen.beams,
+            length_penalty=chosen.length_penalty,
+        )
         model = open_model(directory, threads=chosen.threads)
         model.prompt(options)
     except (OSError, RequestError) as error:
@@ -51,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--language", help="code of the spoken language, e.g. de; detected if left out")
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
     parser.add_argument("--timestamps", action="store_true", help="predict and print times")
+    parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5")
+    parser.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: let the runtime decide")
     return parser

@@ -1,69 +1,65 @@
-"""Greedy decoding: always the most probable token that the rules allow."""
+"""One continuation a row: always the most probable token that the rules allow, or one drawn at a temperature."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .audio import Floats
 from .rules import Rules, Tokens, log_sum_exp
-from .vocabulary import Vocabulary
+from .search import Found, Prompted, Steps, silence
+
+Choice = Callable[[Floats], Tokens]
+"""Picks a token `[batch]` for each row of scores `[batch, vocab]`; forbidden tokens are at -inf."""
 
 
-class Steps(Protocol):
-    """The decoder of an opened model, one call at a time."""
-
-    def decode(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
-        """Feed `tokens` `[batch, length]` after those already fed; logits `[batch, length, vocab]`, new state."""
-        ...
+def greedy(model: Steps, rules: Rules, prompted: Prompted) -> list[Found]:
+    """Continue each row by the most probable tokens."""
+    return _follow(model, rules, prompted, _most_probable)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was decoded for one row.
-
-    Attributes:
-        tokens: after the prompt, without the end token.
-        logprob: sum of the log probabilities of `steps` predictions, that of the end token included.
-        no_speech: probability of the no-speech token after the start token.
-    """
-
-    tokens: list[int]
-    logprob: float
-    steps: int
-    no_speech: float
-
-
-def greedy(
-    model: Steps,
-    vocabulary: Vocabulary,
-    rules: Rules,
-    state: Any,
-    prompts: Tokens,
-    limit: int,
-    *,
-    timestamps: bool,
+def sample(
+    model: Steps, rules: Rules, prompted: Prompted, temperature: float, generator: np.random.Generator
 ) -> list[Found]:
-    """Continue `prompts` `[batch, length]` from an encoder's state to at most `limit` tokens, prompt included."""
-    logits, state = model.decode(prompts, state)
-    silence = np.exp(logits[:, 0, vocabulary.no_speech] - log_sum_exp(logits[:, 0]))
-    generated = np.zeros((len(prompts), 0), np.int64)
-    running = np.ones(len(prompts), np.bool_)
-    logprobs, steps = np.zeros(len(prompts)), np.zeros(len(prompts), np.int64)
-    while running.any() and prompts.shape[1] + generated.shape[1] < limit:
-        if generated.shape[1]:
-            logits, state = model.decode(generated[:, -1:], state)
+    """Continue each row by tokens drawn from softmax(scores / temperature), temperature above 0."""
+
+    def draw(scores: Floats) -> Tokens:
+        # The largest of scores with Gumbel noise is a draw from their softmax: nothing has to be normalised.
+        return _most_probable(scores / temperature + generator.gumbel(size=scores.shape))
+
+    return _follow(model, rules, prompted, draw)
+
+
+def _most_probable(scores: Floats) -> Tokens:
+    best: Tokens = scores.argmax(-1)
+    return best
+
+
+def _follow(model: Steps, rules: Rules, prompted: Prompted, choose: Choice) -> list[Found]:
+    vocabulary, batch = rules.vocabulary, len(prompted.prompts)
+    logits, state = model.decode(prompted.prompts, prompted.state)
+    silent = silence(logits, vocabulary, prompted)
+    generated = np.full((batch, prompted.longest), vocabulary.pad, np.int64)
+    running, every = np.ones(batch, np.bool_), np.arange(batch)
+    logprobs, steps = np.zeros(batch), np.zeros(batch, np.int64)
+    for count in range(prompted.longest):
+        if count:
+            logits, state = model.decode(generated[:, count - 1 : count], state)
         scores = logits[:, -1]
-        rules.apply(scores, generated, timestamps=timestamps)
-        logprobs += np.where(running, scores.max(-1) - log_sum_exp(scores), 0)
+        rules.apply(scores, generated[:, :count], timestamps=prompted.timestamps)
+        chosen = choose(scores)
+        gained = scores[every, chosen] - log_sum_exp(scores)
+        logprobs[running] += gained[running]
         steps += running
-        chosen = np.where(running, scores.argmax(-1), vocabulary.pad)
-        generated = np.concatenate([generated, chosen[:, None]], axis=1)
+        generated[running, count] = chosen[running]
         running &= chosen != vocabulary.end
-    rows = [list(itertools.takewhile(vocabulary.end.__ne__, row)) for row in generated.tolist()]
+        if not running.any():
+            break
+    spoken = steps - ~running  # without the end token
+    rows: list[tuple[Any, ...]] = list(zip(generated, spoken, logprobs, steps, silent, strict=True))
     return [
-        Found(*row) for row in zip(rows, logprobs.tolist(), steps.tolist(), silence.tolist(), strict=True)
+        Found(row[:length].tolist(), float(logprob), int(count), quiet)
+        for row, length, logprob, count, quiet in rows
     ]

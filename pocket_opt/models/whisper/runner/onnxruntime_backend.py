@@ -20,12 +20,14 @@ class State:
     """What the decoder remembers. Never changed: one state can be continued in several ways.
 
     `encoded` and `past` hold ONNX Runtime values by name; `past` is empty for a decoder without cache, which reads
-    `tokens` `[batch, length]`, all that was fed so far, again at each step.
+    `tokens` `[batch, length]`, all that was fed so far, again at each step. `clips` `[batch]` tells rows that hear the
+    same apart from others.
     """
 
     encoded: Mapping[str, Any]
     past: Mapping[str, Any]
     tokens: Tokens
+    clips: Tokens
 
 
 class OnnxRuntimeBackend:
@@ -53,7 +55,7 @@ class OnnxRuntimeBackend:
             for name, port in self._ports.items()
             if name.startswith("past_")
         }
-        return State(encoded, past, np.zeros((len(features), 0), np.int64))
+        return State(encoded, past, np.zeros((len(features), 0), np.int64), np.arange(len(features)))
 
     def encoder_hidden(self, state: State) -> Floats:
         """The encoder's output `[batch, positions, d_model]`."""
@@ -67,16 +69,18 @@ class OnnxRuntimeBackend:
         outputs = _run(self._decoder, inputs)
         logits = outputs.pop("logits").numpy().astype(np.float32, copy=False)[:, -tokens.shape[1] :]
         past = {name.replace("present_", "past_"): value for name, value in outputs.items()}
-        return logits, State(state.encoded, past, fed)
+        return logits, State(state.encoded, past, fed, state.clips)
 
     def select(self, state: State, rows: Sequence[int]) -> State:
-        """The state of some rows, in this order; a row may be there several times."""
+        """The state of some rows, in this order; a row may be there several times.
+
+        What was encoded is copied only where a row gets to hear another clip: not when the beams of a clip change.
+        """
         chosen = np.asarray(rows, np.int64)
-        encoded, past = (
-            {name: _value(value.numpy()[chosen]) for name, value in part.items()}
-            for part in (state.encoded, state.past)
-        )
-        return State(encoded, past, state.tokens[chosen])
+        clips = state.clips[chosen]
+        same = np.array_equal(clips, state.clips)
+        encoded = state.encoded if same else _rows(state.encoded, chosen)
+        return State(encoded, _rows(state.past, chosen), state.tokens[chosen], clips)
 
 
 def open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> OnnxRuntimeBackend:
@@ -88,6 +92,10 @@ def _value(array: Floats | Tokens) -> Any:
     from onnxruntime import OrtValue
 
     return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _rows(values: Mapping[str, Any], chosen: Tokens) -> dict[str, Any]:
+    return {name: _value(value.numpy()[chosen]) for name, value in values.items()}
 
 
 def _run(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 TASKS = ("transcribe", "translate")
+BEAMS = (1, 5)
+"""Fewest and most beams. A sixth changes next to nothing and costs as much as each before it."""
 
 
 class RequestError(ValueError):
-    """What was asked for is beyond the model: a language, a task, or a directory that holds none."""
+    """What was asked for cannot be had: a language, a task, a number of beams, or a directory without a model."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,27 @@ class DecodeOptions:
         task: "transcribe", or "translate" (to English).
         timestamps: predict the times of segments.
         max_new_tokens: most tokens to generate a window; None: what the model's generation configuration says.
+        beams: sequences followed side by side, 1 to 5; 1 is greedy decoding.
+        length_penalty: a sequence of the beam search is worth its log probability / length ** length_penalty, so more
+            than 0 favours long ones.
+
+    Raises:
+        RequestError: `beams` or `length_penalty` is out of range.
     """
 
     language: str | None = None
     task: str = "transcribe"
     timestamps: bool = False
     max_new_tokens: int | None = None
+    beams: int = 1
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        least, most = BEAMS
+        if self.beams not in range(least, most + 1):
+            raise RequestError(f"beams {self.beams!r}: a number from {least} to {most}; 1 is greedy decoding")
+        if not math.isfinite(self.length_penalty):
+            raise RequestError(f"length_penalty {self.length_penalty!r}: a finite number; 1 is usual")
 
 
 @dataclass(frozen=True)

@@ -139,13 +139,15 @@ class TransformersModel:
         """The segments of each row, as generate() gives them; a limit is at most `longest`."""
         import torch
 
-        wanted: dict[str, Any] = {"return_timestamps": options.timestamps}
+        wanted: dict[str, Any] = {"return_timestamps": options.timestamps, "num_beams": options.beams}
+        if options.beams > 1:
+            wanted["length_penalty"] = options.length_penalty
         if self.vocabulary.languages:
             wanted |= {"language": [clip.language for clip in clips], "task": options.task}
         if options.max_new_tokens is not None:
             wanted["max_new_tokens"] = min(options.max_new_tokens, longest)
         found = self._model.generate(
-            torch.from_numpy(features), return_segments=True, do_sample=False, num_beams=1, **wanted
+            torch.from_numpy(features), return_segments=True, do_sample=False, **wanted
         )
         segments: list[list[dict[str, Any]]] = found["segments"]
         return segments

@@ -1,7 +1,8 @@
 """A Whisper model on one of its runtimes: audio in, transcripts out.
 
-Decoding is greedy and follows `generate()` of transformers token by token. Audio longer than the model's window is cut
-into consecutive windows that are decoded independently: nothing is lost, but a word on a cut may be heard as two.
+Decoding, greedy or by beam search, follows `generate()` of transformers token by token. Audio longer than the model's
+window is cut into consecutive windows that are decoded independently: nothing is lost, but a word on a cut may be heard
+as two.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from .audio import Floats
-from .greedy import Found, greedy
+from .beam import beam
+from .greedy import greedy
 from .opening import read_table
 from .rules import Rules, Tokens
+from .search import Found, Prompted
 from .transcript import DecodeOptions, RequestError, Segment, Transcript
 from .vocabulary import Vocabulary
 
@@ -165,8 +168,8 @@ class Whisper:
             if seek.any():
                 state = self.encode(np.stack([_shifted(features[row], int(seek[row])) for row in rows]))
             limit = min((new or limit) + prompts.shape[1], self._longest)
-            asked = (self.vocabulary, self._rules, state, prompts[rows], limit)
-            for row, found in zip(rows, greedy(self, *asked, timestamps=options.timestamps), strict=True):
+            prompted = Prompted(state, prompts[rows], limit, options.timestamps)
+            for row, found in zip(rows, self._search(prompted, options), strict=True):
                 clip, start = clips[row], at + float(seek[row]) * self.window_s / frames
                 clip.note(found)
                 runs, times = split_runs(found.tokens, self.vocabulary.timestamp_begin)
@@ -175,6 +178,11 @@ class Whisper:
                     end = min(at + self.window_s, clip.seconds)
                     clip.segments += self.vocabulary.segment(run, start, end, self._time_s)
                 seek[row] += round(times * self._time_s * frames / self.window_s) or frames
+
+    def _search(self, prompted: Prompted, options: DecodeOptions) -> list[Found]:
+        if options.beams == 1:
+            return greedy(self, self._rules, prompted)
+        return beam(self, self._rules, prompted, options.beams, options.length_penalty)
 
     def _detect_languages(self, clips: list[_Heard], state: Any) -> None:
         """Give each clip its most probable language."""
