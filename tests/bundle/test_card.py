@@ -35,7 +35,7 @@ def test_it_tells_what_where_how_good_and_how_to_run(tmp_path: Path) -> None:
 
 def test_the_source_model_s_card_names_its_own_packages(tmp_path: Path) -> None:
     text = text_of(tmp_path, "NONE")
-    assert "pip install torch transformers soundfile" in text
+    assert "pip install torch transformers tokenizers soundfile" in text
     assert "No budget was set for this level." in text
 
 
