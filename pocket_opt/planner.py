@@ -115,7 +115,10 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         last = step.name
     drafts, last, removed = apply_edits(drafts, config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
-    context = measure_context(config, clips_path) | {"language": language}
+    context = {
+        "measure": measure_context(config, clips_path) | {"language": language},
+        "build": {"audio_context": config.audio_context},
+    }
     drafts += measures(config, last, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
@@ -205,7 +208,7 @@ def _evaluation_data(config: Config) -> tuple[Dataset | None, Dataset]:
 def _node(
     draft: Draft,
     edit: Edit,
-    context: Mapping[str, Any],
+    context: Mapping[str, Mapping[str, Any]],
     calibration: CalibrationClips,
     rules: Sequence[Rule] = (),
 ) -> Node:
@@ -213,10 +216,8 @@ def _node(
     where = f"nodes.{draft.name}"
     step = load_pass(draft.pass_name, where=f"{where}.pass")
     declared = {entry.name for entry in fields(step.Params)}
-    params = dict(draft.params)
-    if step.kind == "measure":
-        params = {key: value for key, value in context.items() if key in declared}
-        params |= edit.params
+    given = {key: value for key, value in context[step.kind].items() if key in declared}
+    params = given | dict(draft.params) | dict(edit.params)
     for entry in fields(step.Params):
         if entry.name in edit.params and entry.metadata.get("instead"):
             key = entry.metadata["instead"]

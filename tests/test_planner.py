@@ -551,13 +551,23 @@ def test_the_row_is_what_the_user_named(inputs: list[str]) -> None:
     assert plan(*inputs, "decoder=kv_cache").build_key == plan(*inputs).build_key
 
 
+def test_the_audio_context_reaches_the_export_and_its_key(inputs: list[str]) -> None:
+    full, auto = plan(*inputs), plan(*inputs, "audio_context=auto")
+    assert full.graph["export"].params["audio_context"] == "full"
+    assert auto.graph["export"].params["audio_context"] == "auto"
+    assert auto.build_key != full.build_key
+    with pytest.raises(UserError, match="the static decoder reads caches of one length") as caught:
+        plan(*inputs, "audio_context=auto", "decoder=static")
+    assert caught.value.where == "nodes.export: audio_context"
+
+
 def test_the_key_of_a_planned_node_is_pinned(fake_passes: Path) -> None:
     clips = CalibrationClips(load([]))
+    context = {"measure": {"batch_size": 8, "language": "de"}, "build": {}}
     source = planner._node(
-        Draft("source", "fake_source", {"value": 2, "threads": 4}, {}, "x"), Edit(), {}, clips
+        Draft("source", "fake_source", {"value": 2, "threads": 4}, {}, "x"), Edit(), context, clips
     )
-    add = planner._node(Draft("add", "fake_add", {}, {"model": "source"}, "x"), Edit(), {}, clips)
-    context = {"batch_size": 8, "language": "de"}
+    add = planner._node(Draft("add", "fake_add", {}, {"model": "source"}, "x"), Edit(), context, clips)
     number = planner._node(Draft("number", "fake_number", {}, {"model": "add"}, "x"), Edit(), context, clips)
     graph = PassGraph([source, add, replace(number, host="a machine")])
     assert graph.keys() == {

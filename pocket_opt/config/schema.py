@@ -103,8 +103,8 @@ class Decoder:
     """How the text decoder is laid out."""
 
     name: Literal[
-        "basic", "kv_cache"
-    ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix
+        "basic", "kv_cache", "static"
+    ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix, static has fixed shapes (for NPUs)
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,9 @@ class Config:
     overrides: str | None = field(
         default=None, metadata=PLACE
     )  # YAML or JSON file of precisions by layer, for all quantizers; see docs/quantization.md
+    audio_context: Literal["full", "auto"] = (
+        "full"  # auto: the encoder sees no more of its window than has sound; quicker, but not what it was trained on
+    )
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}

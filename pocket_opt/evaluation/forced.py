@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pocket_opt.evaluation.timing import Sample
 
 if TYPE_CHECKING:
-    from pocket_opt.runtimes.base import Audio, SpeechRuntime, Tokens
+    from pocket_opt.runtimes.base import Audio, Steps, Tokens
 
 TOKENS_PER_S = 4
 """Rounded up from 150 words a minute (ordinary speech) and 1.4 tokens a word."""
@@ -60,7 +60,7 @@ def synthetic_audio(seconds: float, sample_rate: int) -> Audio:
     return np.asarray(np.clip(0.1 * noise * swell, -1, 1), np.float32)
 
 
-def run_forced(runtime: SpeechRuntime, clip: ForcedClip) -> Sample:
+def run_forced(runtime: Steps, clip: ForcedClip) -> Sample:
     """Take the clip through all phases; milliseconds of each, "step" once for each token after the first."""
     import numpy as np
 

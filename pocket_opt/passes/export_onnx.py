@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact, Component, link_file
+from pocket_opt.errors import UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
@@ -27,9 +28,16 @@ encoder's last norm left alone, the sample model's encoder takes 5.35 ms instead
 
 @dataclass(frozen=True)
 class ExportParams:
-    """`kv_cache`: one decoder graph for prefill and step. `basic`: no cache, every step reads all tokens again."""
+    """What the graphs look like.
 
-    decoder: Literal["kv_cache", "basic"] = "kv_cache"
+    Attributes:
+        decoder: `kv_cache`: one graph for prefill and step. `basic`: no cache, every step reads all tokens again.
+            `static`: one token of one clip a call, a cache of full length, every shape fixed.
+        audio_context: `full`: the encoder sees whole windows. `auto`: any length, so that short clips take less time.
+    """
+
+    decoder: Literal["kv_cache", "basic", "static"] = "kv_cache"
+    audio_context: Literal["full", "auto"] = "full"
 
 
 class ExportOnnx(Pass[ExportParams]):
@@ -38,6 +46,16 @@ class ExportOnnx(Pass[ExportParams]):
     version = 1
     Params = ExportParams
     tools = ("onnx", "onnx_ir", "numpy")
+
+    def check(self, params: ExportParams) -> None:
+        """Static shapes leave no room for a shortened audio context."""
+        if params.decoder == "static" and params.audio_context == "auto":
+            raise UserError(
+                "the static decoder reads caches of one length, and audio_context=auto gives them any length",
+                where="audio_context",
+                allowed="audio_context=full with decoder=static; audio_context=auto with kv_cache or basic",
+                fix="choose one of the two",
+            )
 
     def requires(self, inputs: Inputs, params: ExportParams) -> None:  # noqa: ARG002
         """The checkpoint is a complete Whisper."""
@@ -93,16 +111,26 @@ def write_graph(model: ir.Model, workdir: Path, name: str) -> tuple[Component, d
 
 
 def _graphs(checkpoint: Checkpoint, params: ExportParams) -> dict[str, ir.Model]:
-    from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
     from pocket_opt.models.whisper.encoder_graph import build_encoder
     from pocket_opt.models.whisper.mel_graph import build_mel
 
-    cached = params.decoder == "kv_cache"
+    cached, any_length = params.decoder != "basic", params.audio_context == "auto"
     return {
         "mel": build_mel(checkpoint.dims),
-        "encoder": build_encoder(checkpoint, cross_cache=cached),
-        "decoder": build_cached_decoder(checkpoint) if cached else build_basic_decoder(checkpoint),
+        "encoder": build_encoder(checkpoint, cross_cache=cached, any_length=any_length),
+        "decoder": _decoder(checkpoint, params),
     }
+
+
+def _decoder(checkpoint: Checkpoint, params: ExportParams) -> ir.Model:
+    from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
+    from pocket_opt.models.whisper.encoder_graph import POSITIONS
+    from pocket_opt.models.whisper.static_decoder_graph import build_static_decoder
+
+    if params.decoder == "static":
+        return build_static_decoder(checkpoint)
+    build = build_cached_decoder if params.decoder == "kv_cache" else build_basic_decoder
+    return build(checkpoint, positions=POSITIONS if params.audio_context == "auto" else None)
 
 
 def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> Artifact:
@@ -113,7 +141,12 @@ def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> A
         link_file(source.file("model", name), workdir / name)
     session = {"graph_optimization": "all", "entries": dict(SESSION_ENTRIES)}
     return carried.with_component(
-        "generation", Component("json", names), runtime="onnxruntime", decoder=params.decoder, session=session
+        "generation",
+        Component("json", names),
+        runtime="onnxruntime",
+        decoder=params.decoder,
+        audio_context=params.audio_context,
+        session=session,
     )
 
 

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Segment, Transcript
 
-__all__ = ["Audio", "DecodeOptions", "Floats", "Segment", "SpeechRuntime", "State", "Tokens", "Transcript"]
+__all__ = [
+    "Audio",
+    "DecodeOptions",
+    "Floats",
+    "Segment",
+    "SpeechRuntime",
+    "State",
+    "Steps",
+    "Tokens",
+    "Transcript",
+]
 
 Audio: TypeAlias = NDArray[np.float32]
 """Mono samples `[samples]` in -1..1 at the runtime's `sample_rate`."""
@@ -21,18 +31,8 @@ State: TypeAlias = Any
 up by the next call."""
 
 
-class SpeechRuntime(Protocol):
-    """An opened speech model.
-
-    Attributes:
-        sample_rate: Hz that `features` and `transcribe` expect.
-        window_s: seconds of audio that the encoder sees at once.
-        load_seconds: time that opening took.
-    """
-
-    sample_rate: int
-    window_s: float
-    load_seconds: float
+class Steps(Protocol):
+    """The steps of an opened speech model, one by one."""
 
     def features(self, audio: Sequence[Audio]) -> Floats:
         """Log-mel `[batch, mels, frames]` of clips, each padded or cut to one window."""
@@ -49,6 +49,20 @@ class SpeechRuntime(Protocol):
     def decode(self, tokens: Tokens, state: State) -> tuple[Floats, State]:
         """Feed `tokens` `[batch, length]` after those already fed; logits `[batch, length, vocab]`, new state."""
         ...
+
+
+class SpeechRuntime(Steps, Protocol):
+    """An opened speech model.
+
+    Attributes:
+        sample_rate: Hz that `features` and `transcribe` expect.
+        window_s: seconds of audio that the encoder sees at once.
+        load_seconds: time that opening took.
+    """
+
+    sample_rate: int
+    window_s: float
+    load_seconds: float
 
     def prompt(self, options: DecodeOptions) -> list[int]:
         """The forced start tokens. Without `options.language` a multilingual model gets only the first one."""

@@ -1,4 +1,4 @@
-"""Both decoders say what transformers' generate() says, token by token, in every way of decoding."""
+"""All decoders say what transformers' generate() says, token by token, in every way of decoding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Model:
 
 def opened(directory: Path, shape: dict[str, object]) -> Model:
     source = talkative_checkpoint(directory / "source", **shape)  # type: ignore[arg-type]
-    exported = {name: export(source, directory / name, name) for name in ("kv_cache", "basic")}
+    exported = {name: export(source, directory / name, name) for name in ("kv_cache", "basic", "static")}
     reference = open_runtime(source, threads=1)
     return Model(reference, {name: open_runtime(found, threads=1) for name, found in exported.items()})
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pocket_opt.models.whisper.checkpoint import Checkpoint
-from pocket_opt.models.whisper.graph_builder import GraphBuilder, shaped
+from pocket_opt.models.whisper.graph_builder import GraphBuilder, shape_of, shaped
 from pocket_opt.models.whisper.layers import Layers
 
 MASKED = -60_000.0
@@ -30,8 +30,8 @@ class Span:
     mask: ir.Value
 
 
-def build_cached_decoder(checkpoint: Checkpoint) -> ir.Model:
-    """The graph for prefill (past of length 0) and step.
+def build_cached_decoder(checkpoint: Checkpoint, *, positions: int | str | None = None) -> ir.Model:
+    """The graph for prefill (past of length 0) and step; `positions` names the encoder's length where it varies.
 
     In: `tokens` int64 [batch, length], `past_key_{i}`, `past_value_{i}` [batch, heads, past, head_dim],
     `cross_key_{i}`, `cross_value_{i}` [batch, heads, positions, head_dim]. Out: `logits` [batch, length, vocab],
@@ -43,9 +43,8 @@ def build_cached_decoder(checkpoint: Checkpoint) -> ir.Model:
     layers = Layers(graph, checkpoint)
     tokens = graph.input("tokens", ir.DataType.INT64, ("batch", "length"))
     past = [_cache_inputs(layers, "past", index, "past") for index in range(dims.decoder_layers)]
-    cross = [
-        _cache_inputs(layers, "cross", index, dims.source_positions) for index in range(dims.decoder_layers)
-    ]
+    heard = positions or dims.source_positions
+    cross = [_cache_inputs(layers, "cross", index, heard) for index in range(dims.decoder_layers)]
     presents = []
     with graph.scope("decoder"):
         span = _span(graph, tokens, past[0][0])
@@ -54,20 +53,20 @@ def build_cached_decoder(checkpoint: Checkpoint) -> ir.Model:
             with graph.scope(f"layers.{index}"):
                 x, *present = _cached_layer(layers, x, past[index], cross[index], span.mask)
                 presents.append(present)
-    _head(layers, x)
+    add_head(layers, x)
     for index, present in enumerate(presents):
         for kind, value in zip(("key", "value"), present, strict=True):
             graph.output(value, f"present_{kind}_{index}", _cache_shape(layers, "past + length"))
     return graph.build()
 
 
-def build_basic_decoder(checkpoint: Checkpoint) -> ir.Model:
+def build_basic_decoder(checkpoint: Checkpoint, *, positions: int | str | None = None) -> ir.Model:
     """The graph without a cache: `tokens` int64 [batch, length], `encoder_hidden` -> `logits`."""
     dims = checkpoint.dims
     graph = GraphBuilder("decoder")
     layers = Layers(graph, checkpoint)
     tokens = graph.input("tokens", ir.DataType.INT64, ("batch", "length"))
-    shape = ("batch", dims.source_positions, dims.d_model)
+    shape = ("batch", positions or dims.source_positions, dims.d_model)
     hidden = graph.input("encoder_hidden", ir.DataType.FLOAT, shape)
     with graph.scope("decoder"):
         span = _span(graph, tokens, None)
@@ -75,7 +74,7 @@ def build_basic_decoder(checkpoint: Checkpoint) -> ir.Model:
         for index in range(dims.decoder_layers):
             with graph.scope(f"layers.{index}"):
                 x = _basic_layer(layers, x, hidden, span.mask)
-    _head(layers, x)
+    add_head(layers, x)
     return graph.build()
 
 
@@ -127,7 +126,7 @@ def _cached_layer(
         key = graph.op("Concat", past[0], layers.key(normed, heads), axis=2)
         value = graph.op("Concat", past[1], layers.value(normed, heads), axis=2)
         mixed = layers.attend(query, key, value, mask)
-    x = _cross_attention(layers, layers.residual(x, mixed), cross)
+    x = cross_attention(layers, layers.residual(x, mixed), cross)
     return layers.feed_forward(x, dims.decoder_ffn_dim), key, value
 
 
@@ -141,10 +140,11 @@ def _basic_layer(layers: Layers, x: ir.Value, hidden: ir.Value, mask: ir.Value) 
     x = layers.residual(x, mixed)
     with graph.scope("encoder_attn"):
         cross = layers.key(hidden, heads), layers.value(hidden, heads)
-    return layers.feed_forward(_cross_attention(layers, x, cross), dims.decoder_ffn_dim)
+    return layers.feed_forward(cross_attention(layers, x, cross), dims.decoder_ffn_dim)
 
 
-def _cross_attention(layers: Layers, x: ir.Value, cross: tuple[ir.Value, ir.Value]) -> ir.Value:
+def cross_attention(layers: Layers, x: ir.Value, cross: tuple[ir.Value, ir.Value]) -> ir.Value:
+    """`x` [batch, length, d_model] after it looked at the encoder's keys and values, residual included."""
     graph = layers.graph
     normed = layers.layer_norm(x, "encoder_attn_layer_norm")
     with graph.scope("encoder_attn"):
@@ -153,7 +153,8 @@ def _cross_attention(layers: Layers, x: ir.Value, cross: tuple[ir.Value, ir.Valu
     return layers.residual(x, mixed)
 
 
-def _head(layers: Layers, x: ir.Value) -> None:
+def add_head(layers: Layers, x: ir.Value) -> None:
+    """Final layer norm and projection on the vocabulary: the output `logits` [batch, length, vocab]."""
     dims, graph = layers.checkpoint.dims, layers.graph
     with graph.scope("decoder"):
         x = layers.layer_norm(x, "layer_norm")
@@ -161,4 +162,4 @@ def _head(layers: Layers, x: ir.Value) -> None:
             table = layers.weight("weight", (dims.vocab, dims.d_model))
     with graph.scope("proj_out"):
         logits = graph.op("MatMul", x, graph.op("Transpose", table, perm=[1, 0]))
-    graph.output(logits, "logits", ("batch", "length", dims.vocab))
+    graph.output(logits, "logits", (*shape_of(x)[:-1], dims.vocab))

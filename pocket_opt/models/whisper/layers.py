@@ -101,12 +101,17 @@ class Layers:
 
         `mask` [length, keys] is added to the scores.
         """
-        graph, width = self.graph, self.checkpoint.dims.d_model
+        graph = self.graph
         scores = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 1, 3, 2]))
         if mask is not None:
             scores = graph.op("Add", scores, mask)
         mixed = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
+        return self.join_heads(shaped(mixed, shape_of(query)))
+
+    def join_heads(self, mixed: ir.Value) -> ir.Value:
+        """`out_proj` of [batch, heads, length, head_dim], as [batch, length, d_model]."""
+        graph, width = self.graph, self.checkpoint.dims.d_model
         joined = graph.op("Transpose", mixed, perm=[0, 2, 1, 3])
-        batch, _, length, _ = shape_of(query)
+        batch, _, length, _ = shape_of(mixed)
         flat = shaped(graph.op("Reshape", joined, graph.ints(0, 0, width)), (batch, length, width))
         return self.linear(flat, "out_proj", (width, width))

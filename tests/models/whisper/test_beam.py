@@ -38,7 +38,7 @@ class Opened:
         self.reference = open_runtime(source, threads=1)
         self.exported: dict[str, SpeechRuntime] = {
             decoder: open_runtime(export(source, directory / decoder, decoder), threads=1)
-            for decoder in ("kv_cache", "basic")
+            for decoder in ("kv_cache", "basic", "static")
         }
 
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from graph_sessions import exported, open_session, random_features, reference, relative_error, run
+from graph_sessions import exported, open_session, random_features, reference, relative_error, run, source
+
+from pocket_opt.passes import load_pass
+from pocket_opt.passes.base import execute
 
 SHAPES = [
     {},
@@ -39,3 +44,22 @@ def test_a_silent_input_gives_finite_states() -> None:
     silence = np.full((1, 80, 400), -1.5, np.float32)
     found = run(open_session(exported().path("encoder")), {"features": silence})
     assert all(np.isfinite(value).all() for value in found.values())
+
+
+def test_an_encoder_for_any_length_is_the_same_on_whole_windows_and_takes_shorter_ones(
+    tmp_path: Path,
+) -> None:
+    step = load_pass("export_onnx")
+    params = step.Params(audio_context="auto")
+    session = open_session(execute(step, {"model": source()}, params, tmp_path).artifact.path("encoder"))
+    features = random_features(2)
+    whole = run(session, {"features": features})
+    expected = run(open_session(exported().path("encoder")), {"features": features})
+    for name, value in expected.items():
+        np.testing.assert_allclose(whole[name], value, atol=1e-5)
+    for frames in (2, 64, 398):
+        assert run(session, {"features": features[:, :, :frames]})["encoder_hidden"].shape == (
+            2,
+            frames // 2,
+            64,
+        )

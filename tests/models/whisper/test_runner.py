@@ -22,7 +22,9 @@ from pocket_opt.artifact import Artifact
 from pocket_opt.models.whisper.runner.rules import Rules, log_sum_exp
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
 from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
-from pocket_opt.models.whisper.runner.whisper import Whisper, split_runs
+from pocket_opt.models.whisper.runner.whisper import Whisper, split_runs, without_silence
+from pocket_opt.passes import load_pass
+from pocket_opt.passes.base import execute
 from pocket_opt.runtimes.transformers import TransformersRuntime
 
 
@@ -201,6 +203,27 @@ def test_features_are_padded_and_cut_to_the_window(model: Whisper) -> None:
     np.testing.assert_array_equal(features[0], model.features([long[: 4 * SAMPLE_RATE]])[0])
     padded = np.pad(long[:100], (0, 4 * SAMPLE_RATE - 100))
     np.testing.assert_allclose(features[1], model.features([padded])[0], atol=1e-6)
+
+
+def test_padding_is_left_out_but_half_a_second() -> None:
+    features = np.random.default_rng(0).normal(0, 1, (2, 80, 400)).astype(np.float32)
+    features[0, :, 100:] = -1.5
+    features[1, :, 120:] = -1.2
+    assert without_silence(features).shape == (2, 80, 192)
+    np.testing.assert_array_equal(without_silence(features), features[:, :, :192])
+    assert without_silence(features[:1]).shape == (1, 80, 160)
+    assert without_silence(np.full((1, 80, 400), -1.5, np.float32)).shape == (1, 80, 64)
+    assert without_silence(np.random.default_rng(0).normal(0, 1, (1, 80, 400))).shape == (1, 80, 400)
+
+
+def test_a_shortened_audio_context_is_read_from_the_metadata(source: Artifact, tmp_path: Path) -> None:
+    step = load_pass("export_onnx")
+    found = execute(step, {"model": source}, step.Params(audio_context="auto"), tmp_path)
+    model = Whisper(found.artifact.root, threads=1)
+    features = model.features([sound(1, 0)])
+    assert features.shape == (1, 80, 400)
+    assert model.encoder_hidden(model.encode(features)).shape[1] < 100
+    assert model.transcribe([sound(1, 0)], DecodeOptions("en"))[0].tokens
 
 
 def test_probabilities_are_those_of_transformers(model: Whisper, source: Artifact) -> None:

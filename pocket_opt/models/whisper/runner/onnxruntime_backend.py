@@ -11,7 +11,10 @@ import numpy as np
 
 from .audio import Floats
 from .rules import Tokens
+from .static_decoder import Arrays, Row, StaticDecoder
+from .transcript import RequestError
 
+GRAPHS = ("mel", "encoder", "decoder")
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -31,37 +34,48 @@ class State:
 
 
 class OnnxRuntimeBackend:
-    """Sessions on the files of `directory`, as its `table` (manifest or artifact description) lists them."""
+    """Sessions on the files of `directory`, as its `table` (manifest or artifact description) lists them.
 
-    def __init__(self, directory: Path, table: Mapping[str, Any], threads: int) -> None:
+    Args:
+        threads: of each session; 0 leaves their number to ONNX Runtime.
+        traces: a directory for profiles of all calls, which `end_traces` finishes.
+    """
+
+    def __init__(
+        self, directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
+    ) -> None:
+        if lacking := set(GRAPHS) - set(table["components"]):
+            raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
         settings = table["metadata"].get("session", {})
-        self._mel, self._encoder, self._decoder = (
-            _open_session(directory / table["components"][name]["files"][0], settings, threads)
-            for name in ("mel", "encoder", "decoder")
-        )
+        self._sessions = {
+            name: _open_session(
+                directory / table["components"][name]["files"][0], settings, threads, traces and traces / name
+            )
+            for name in GRAPHS
+        }
+        self._mel, self._encoder, self._decoder = (self._sessions[name] for name in GRAPHS)
         self._ports = {port.name: port for port in self._decoder.get_inputs()}
 
-    def features(self, batch: Floats) -> Floats:
+    def features(self, batch: Floats | Sequence[Floats]) -> Floats:
         """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""
-        result: Floats = self._mel.run(None, {self._mel.get_inputs()[0].name: batch})[0]
+        result: Floats = self._mel.run(None, {self._mel.get_inputs()[0].name: np.asarray(batch)})[0]
         return result
 
-    def encode(self, features: Floats) -> State:
+    def encode(self, features: Floats) -> Any:
         """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
-        port = self._encoder.get_inputs()[0]
-        encoded = _run(self._encoder, {port.name: _value(features.astype(DTYPES[port.type], copy=False))})
         past = {
             name: _value(np.zeros((len(features), port.shape[1], 0, port.shape[3]), DTYPES[port.type]))
             for name, port in self._ports.items()
             if name.startswith("past_")
         }
-        return State(encoded, past, np.zeros((len(features), 0), np.int64), np.arange(len(features)))
+        batch = len(features)
+        return State(self._encoded(features), past, np.zeros((batch, 0), np.int64), np.arange(batch))
 
-    def encoder_hidden(self, state: State) -> Floats:
+    def encoder_hidden(self, state: Any) -> Floats:
         """The encoder's output `[batch, positions, d_model]`."""
         return np.asarray(state.encoded["encoder_hidden"].numpy(), np.float32)
 
-    def decode(self, tokens: Tokens, state: State) -> tuple[Floats, State]:
+    def decode(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
         """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
         fed = np.concatenate([state.tokens, tokens], axis=1)
         inputs = {name: value for name, value in state.encoded.items() if name in self._ports}
@@ -71,7 +85,7 @@ class OnnxRuntimeBackend:
         past = {name.replace("present_", "past_"): value for name, value in outputs.items()}
         return logits, State(state.encoded, past, fed, state.clips)
 
-    def select(self, state: State, rows: Sequence[int]) -> State:
+    def select(self, state: Any, rows: Sequence[int]) -> Any:
         """The state of some rows, in this order; a row may be there several times.
 
         What was encoded is copied only where a row gets to hear another clip: not when the beams of a clip change.
@@ -82,10 +96,66 @@ class OnnxRuntimeBackend:
         encoded = state.encoded if same else _rows(state.encoded, chosen)
         return State(encoded, _rows(state.past, chosen), state.tokens[chosen], clips)
 
+    def end_traces(self) -> dict[str, Path]:
+        """The profile of each graph, where `traces` was given; nothing is recorded after this call."""
+        return {name: Path(session.end_profiling()) for name, session in self._sessions.items()}
 
-def open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> OnnxRuntimeBackend:
-    """The model that `table` describes; `threads` 0 leaves their number to ONNX Runtime."""
-    return OnnxRuntimeBackend(directory, table, threads)
+    def _encoded(self, features: Floats) -> dict[str, Any]:
+        port = self._encoder.get_inputs()[0]
+        return _run(self._encoder, {port.name: _value(features.astype(DTYPES[port.type], copy=False))})
+
+
+@dataclass
+class StaticState:
+    """What the encoder gave, until decoding starts; then each row of the static decoder has its own part of it."""
+
+    encoded: Mapping[str, Any]
+    rows: list[Row] | None
+
+
+class StaticBackend(OnnxRuntimeBackend):
+    """The same with a decoder of static shapes, which takes one clip and one token a call."""
+
+    def __init__(
+        self, directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
+    ) -> None:
+        super().__init__(directory, table, threads, traces=traces)
+        caches = [port for name, port in self._ports.items() if name.startswith("past_")]
+        shapes = {port.name: port.shape for port in caches}
+        self._static = StaticDecoder(self._call, shapes, DTYPES[caches[0].type])
+
+    def encode(self, features: Floats) -> StaticState:
+        """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
+        return StaticState(self._encoded(features), None)
+
+    def decode(self, tokens: Tokens, state: StaticState) -> tuple[Floats, StaticState]:
+        """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
+        rows = self._start(state, len(tokens)) if state.rows is None else state.rows
+        return self._static.decode(tokens, rows), StaticState(state.encoded, rows)
+
+    def select(self, state: StaticState, rows: Sequence[int]) -> StaticState:
+        """The state of some rows, in this order; a row may be there several times."""
+        if state.rows is None:
+            return StaticState(_rows(state.encoded, np.asarray(rows, np.int64)), None)
+        return StaticState(state.encoded, [state.rows[row].copy() for row in rows])
+
+    def _start(self, state: StaticState, batch: int) -> list[Row]:
+        cross = {name: value.numpy() for name, value in state.encoded.items() if name in self._ports}
+        return self._static.start(
+            [{name: cache[row : row + 1] for name, cache in cross.items()} for row in range(batch)]
+        )
+
+    def _call(self, inputs: Arrays) -> Arrays:
+        names = [port.name for port in self._decoder.get_outputs()]
+        return dict(zip(names, self._decoder.run(names, dict(inputs)), strict=True))
+
+
+def open_backend(
+    directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
+) -> OnnxRuntimeBackend:
+    """The model that `table` describes; see OnnxRuntimeBackend."""
+    backend = StaticBackend if table["metadata"].get("decoder") == "static" else OnnxRuntimeBackend
+    return backend(directory, table, threads, traces=traces)
 
 
 def _value(array: Floats | Tokens) -> Any:
@@ -104,7 +174,7 @@ def _run(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip(names, session.run_with_ort_values(names, dict(inputs)), strict=True))
 
 
-def _open_session(file: Path, settings: Mapping[str, Any], threads: int) -> Any:
+def _open_session(file: Path, settings: Mapping[str, Any], threads: int, trace: Path | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -114,4 +184,6 @@ def _open_session(file: Path, settings: Mapping[str, Any], threads: int) -> Any:
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     for key, value in settings.get("entries", {}).items():
         options.add_session_config_entry(key, str(value))
+    if trace:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -29,7 +29,8 @@ from .vocabulary import Vocabulary
 
 BACKENDS = {"onnxruntime": "onnxruntime_backend"}
 """Runtime that the metadata of a model names -> the module here that opens it."""
-GRAPHS = ("mel", "encoder", "decoder")
+KEPT_FRAMES = 50
+"""Frames (10 ms each) of silence that the encoder still sees: without any, last words are lost."""
 
 
 class Backend(Protocol):
@@ -99,6 +100,7 @@ class Whisper:
         self._generation = json.loads(generation)
         self.vocabulary = Vocabulary(directory / files["tokenizer.json"], self._generation)
         self._rules = Rules(self._generation, self.vocabulary, int(dims["vocab"]))
+        self._shortens = table["metadata"].get("audio_context") == "auto"
         self._backend = _open_backend(directory, table, threads)
         self.load_seconds = time.perf_counter() - began
 
@@ -112,7 +114,7 @@ class Whisper:
 
     def encode(self, features: Floats) -> Any:
         """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
-        return self._backend.encode(features)
+        return self._backend.encode(without_silence(features) if self._shortens else features)
 
     def encoder_hidden(self, state: Any) -> Floats:
         """The encoder's output `[batch, positions, d_model]` in a state of `encode`."""
@@ -211,6 +213,17 @@ def split_runs(tokens: list[int], first: int) -> tuple[list[list[int]], int]:
     return [tokens[begin:end] for begin, end in itertools.pairwise([0, *cuts])], read_on
 
 
+def without_silence(features: Floats) -> Floats:
+    """`features` `[batch, mels, frames]` without what is padding in every row, half a second of it kept.
+
+    Padding, and digital silence, has the same value in all mels. The length is rounded up to a multiple of 32 frames,
+    so that clips of like length share their buffers.
+    """
+    sounding = np.flatnonzero((np.ptp(features, axis=1) > 0).any(axis=0))
+    needed = (int(sounding[-1]) + 1 if len(sounding) else 0) + KEPT_FRAMES
+    return features[:, :, : min(features.shape[2], -(-needed // 32) * 32)]
+
+
 def _shifted(features: Floats, frames: int) -> Floats:
     """`features` `[mels, frames]` from a frame on, filled up with zeros as transformers does."""
     return np.pad(features[:, frames:], ((0, 0), (0, frames)))
@@ -220,8 +233,6 @@ def _open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> Ba
     runtime = str(table["metadata"].get("runtime", "onnxruntime"))
     if runtime not in BACKENDS:
         raise RequestError(f"{directory}: made for the runtime {runtime!r}; known are {', '.join(BACKENDS)}")
-    if lacking := set(GRAPHS) - set(table["components"]):
-        raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
     module = importlib.import_module(f"{__package__}.{BACKENDS[runtime]}")
     backend: Backend = module.open_backend(directory, table, threads)
     return backend
