@@ -22,6 +22,8 @@ from pocket_opt.worker import silent
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+WIDEST_BY_ITSELF = 32
+"""Features that share a scale where nobody says: the scales are a sixteenth of the table."""
 LEAST_DB = 6.0
 """Agreement on random inputs below which the rewrite is wrong, not only inexact."""
 
@@ -32,7 +34,8 @@ class QuantizeEmbeddingParams:
 
     Attributes:
         components: graphs of the artifact with a tied embedding.
-        block_size: consecutive features that share a scale; a power of two that divides d_model.
+        block_size: consecutive features that share a scale; a power of two that divides d_model. None: 32, or 16 where
+            only that divides it.
         accuracy_level: how ONNX Runtime may round the head's input: 0 not at all, 1 fp32, 4 int8 by block. At 8 bits
             only 4 is fast.
         algorithm: "rtn" or "k_quant".
@@ -41,7 +44,7 @@ class QuantizeEmbeddingParams:
 
     components: tuple[str, ...] = ("decoder",)
     bits: Literal[4, 8] = 8
-    block_size: int = 32
+    block_size: int | None = None
     accuracy_level: Literal[0, 1, 4] = 4
     algorithm: Literal["rtn", "k_quant"] = "rtn"
     overrides: tuple[Rule, ...] = ()
@@ -50,7 +53,7 @@ class QuantizeEmbeddingParams:
 class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
     """Replaces Gather by GatherBlockQuantized and Transpose + MatMul by MatMulNBits over the same initializer."""
 
-    version = 2
+    version = 3
     Params = QuantizeEmbeddingParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
 
@@ -64,7 +67,7 @@ class QuantizeEmbedding(Pass[QuantizeEmbeddingParams]):
         require_known(model, params.overrides)
         for name in params.components:
             tied = find_tied_table(load(model.path(name)).graph, name)
-            _require_sizes(tied, _settled(tied, _with_search(model, params)) or params)
+            block_size(tied, _settled(tied, _with_search(model, params)) or params)
 
     def run(
         self, inputs: Inputs, params: QuantizeEmbeddingParams, workdir: Path, progress: Progress = silent
@@ -116,17 +119,26 @@ def _settled(tied: TiedTable, params: QuantizeEmbeddingParams) -> QuantizeEmbedd
     return replace(params, **wanted)
 
 
-def _require_sizes(tied: TiedTable, params: QuantizeEmbeddingParams) -> None:
+def block_size(tied: TiedTable, params: QuantizeEmbeddingParams) -> int:
+    """Features that share a scale.
+
+    Raises:
+        PocketOptError: the rows of the table cannot be cut into such blocks.
+    """
     width = tied.table.const_value.shape[1]
     sizes = [size for size in (16, 32, 64, 128, 256) if width % size == 0]
-    if params.block_size not in sizes:
+    wanted = params.block_size or max(
+        [size for size in sizes if size <= WIDEST_BY_ITSELF], default=WIDEST_BY_ITSELF
+    )
+    if wanted not in sizes:
         raise PocketOptError(
-            f"a block size of {params.block_size} does not fit the rows of '{tied.table.name}', "
+            f"a block size of {wanted} does not fit the rows of '{tied.table.name}', "
             f"which have {width} features",
             where="parameter block_size",
             allowed=", ".join(map(str, sizes)) or "(none for this width)",
             fix="choose an allowed block size" if sizes else "leave quantize_embedding out",
         )
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -184,9 +196,10 @@ def _quantize(graph: ir.Graph, params: QuantizeEmbeddingParams) -> dict[str, Any
     params = settled
     rows = constant(tied.table)
     vocab, width = rows.shape
-    blocks = quantize_blocks(rows, bits=params.bits, block_size=params.block_size, algorithm=params.algorithm)
+    size = block_size(tied, params)
+    blocks = quantize_blocks(rows, bits=params.bits, block_size=size, algorithm=params.algorithm)
     packed, scales = add_blocks(graph, str(tied.table.name), blocks)
-    sizes = {"bits": params.bits, "block_size": params.block_size}
+    sizes = {"bits": params.bits, "block_size": size}
     for node in tied.heads:
         head_sizes = {**sizes, "accuracy_level": params.accuracy_level}
         replace_node(node, [matmul_nbits(node, (packed, scales), (width, vocab), head_sizes)])
@@ -198,6 +211,7 @@ def _quantize(graph: ir.Graph, params: QuantizeEmbeddingParams) -> dict[str, Any
         "table": tied.table.name,
         "shape": [vocab, width],
         "bits": params.bits,
+        "block_size": size,
         "readers": len(tied.lookups) + len(tied.heads),
         "sqnr_db": round(blocks.sqnr_db(rows), 1),
     }
