@@ -29,7 +29,7 @@ OVERRIDES, FILE = "overrides", "overrides.yaml"
 LEFT_FLOAT = "left float by an override"
 """The reason in a quantizer's report."""
 
-Algorithm = Literal["rtn", "k_quant", "hqq", "gptq"]
+Algorithm = Literal["rtn", "k_quant", "hqq", "gptq", "grid"]
 
 
 @dataclass(frozen=True)

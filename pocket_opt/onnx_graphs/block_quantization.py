@@ -18,9 +18,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pocket_opt.onnx_graphs.grids import Grid, find_grid
+
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-Algorithm = Literal["rtn", "k_quant", "hqq"]
+Algorithm = Literal["rtn", "k_quant", "hqq", "grid"]
 Fit = Callable[[Floats, int], tuple[Floats, Floats]]
 """Scales and zero points, both [N, blocks], for blocks [N, blocks, block_size] in so many bits."""
 
@@ -200,12 +202,26 @@ def _range_half_quadratic(blocks: Floats, bits: int) -> tuple[Floats, Floats]:
     return chosen
 
 
+def _symmetric_grid(blocks: Floats, bits: int) -> tuple[Floats, Floats]:
+    return _kept(find_grid(blocks, bits, symmetric=True), _symmetric_rtn(blocks, bits))
+
+
+def _range_grid(blocks: Floats, bits: int) -> tuple[Floats, Floats]:
+    return _kept(find_grid(blocks, bits, symmetric=False), _range_rtn(blocks, bits))
+
+
+def _kept(grid: Grid, otherwise: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    return np.where(grid.found, grid.scales, otherwise[0]), np.where(grid.found, grid.zeros, otherwise[1])
+
+
 _FITS: dict[tuple[str, bool], Fit] = {
     ("rtn", True): _symmetric_rtn,
     ("rtn", False): _range_rtn,
     ("k_quant", True): _symmetric_search,
     ("k_quant", False): _range_search,
     ("hqq", False): _range_half_quadratic,
+    ("grid", True): _symmetric_grid,
+    ("grid", False): _range_grid,
 }
 
 

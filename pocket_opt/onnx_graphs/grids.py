@@ -8,6 +8,8 @@ one with a chance of (2 * `NEAR`)^(size - 1) for each step that is tried.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,11 +19,17 @@ NEAR = 1e-3
 """How far from a multiple a weight may lie, in steps: fp32 arithmetic on the way here leaves a few 1e-6."""
 
 
-def find_grid(blocks: Floats, bits: int, *, symmetric: bool) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
-    """Scales `[N, blocks]`, zero points `[N, blocks]`, and which of `blocks` `[N, blocks, size]` lie on a grid.
+@dataclass(frozen=True)
+class Grid:
+    """Scales and zero points `[N, blocks]`; those of blocks that were not `found` to lie on a grid mean nothing."""
 
-    What is given for the others means nothing. A block of zeros lies on every grid.
-    """
+    scales: Floats
+    zeros: Floats
+    found: npt.NDArray[np.bool_]
+
+
+def find_grid(blocks: Floats, bits: int, *, symmetric: bool) -> Grid:
+    """The grids of `blocks` `[N, blocks, size]`. A block of zeros lies on every grid."""
     top, half = (1 << bits) - 1, 1 << (bits - 1)
     peak = np.abs(blocks).max(axis=2)
     scales, zeros = np.ones_like(peak), np.full_like(peak, half)
@@ -36,7 +44,9 @@ def find_grid(blocks: Floats, bits: int, *, symmetric: bool) -> tuple[Floats, Fl
         low, high = whole.min(axis=1), whole.max(axis=1)
         fits = np.abs(levels - whole).max(axis=1) < NEAR
         if symmetric:
-            turned = high >= half  # then the lowest level stands for the highest value, under a negative scale
+            turned = (
+                high >= half
+            )  # then the lowest level stands for the highest value, under a negative scale
             fits &= np.where(turned, (high <= half) & (low > -half), low >= -half)
             step, zero = np.where(turned, -step, step), np.full_like(step, half)
         else:
@@ -44,4 +54,4 @@ def find_grid(blocks: Floats, bits: int, *, symmetric: bool) -> tuple[Floats, Fl
             fits &= np.maximum(high, 0) + zero <= top
         place = tuple(axis[fits] for axis in open_blocks)
         scales[place], zeros[place], found[place] = step[fits], zero[fits], True
-    return scales, zeros, found
+    return Grid(scales, zeros, found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_opt.models.whisper.layer_rounding import (
+from pocket_opt.torch_rounding import (
     RoundingParams,
     check_compressor,
     require_source,

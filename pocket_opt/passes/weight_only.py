@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.passes.base import Calibrated, Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.precision import LEFT_FLOAT, Algorithm, Rule, searched
 from pocket_opt.worker import silent
@@ -44,7 +44,8 @@ class WeightOnlyParams(Calibrated):
         symmetric: one level is zero. Otherwise each block has a zero point (half to one dB better, a little larger).
         accuracy_level: how ONNX Runtime may round activations: 0 not at all, 1 fp32, 4 int8 by block.
         algorithm: "rtn"; "k_quant" (some tenths of a dB better, 20 times as long); "hqq" (alike; needs zero points);
-            "gptq" (2 to 3 dB better in the layer's output; needs calibration audio).
+            "gptq" (2 to 3 dB better in the layer's output; needs calibration audio); "grid" (for weights that
+            `torch_gptq` and its like rounded before: loses nothing; other weights as by "rtn").
         include, exclude: shell-style patterns of node names.
         overrides: the precision of single layers, see `pocket_opt/precision.py`; the last that matches counts.
         calibration_clips: how many clips "gptq" listens to, spread evenly.
@@ -87,6 +88,7 @@ class WeightOnly(Pass[WeightOnlyParams]):
         from pocket_opt.onnx_graphs.files import require_linear_layers
         from pocket_opt.onnx_graphs.layers import require_known
 
+        _require_kept_grid(inputs["model"], params)
         require_known(inputs["model"], params.overrides)
         require_linear_layers(inputs["model"], params.components, (*params.include, *params.exclude))
 
@@ -110,6 +112,22 @@ class WeightOnly(Pass[WeightOnlyParams]):
         for name, did in outcome.did["components"].items():
             fewest = min(map(int, did["nodes_by_bits"]), default=8)
             check_rewrite(inputs["model"], outcome.artifact, [name], least_db=LEAST_DB[fewest])
+
+
+def _require_kept_grid(model: Artifact, params: WeightOnlyParams) -> None:
+    """Raise PocketOptError where weights that were rounded to these bits before would be rounded to another grid."""
+    grid = model.metadata.get("weight_grid")
+    found = {"bits": params.bits, "block_size": params.block_size, "symmetric": params.symmetric}
+    if grid is None or grid["bits"] != params.bits or (grid == found and params.algorithm == "grid"):
+        return
+    wanted = " ".join(f"params.{name}={str(value).lower()}" for name, value in grid.items())
+    raise PocketOptError(
+        f"the weights were rounded to {grid['bits']} bits before, and these parameters would round them again",
+        where=", ".join(
+            f"{name}={value}" for name, value in {**found, "algorithm": params.algorithm}.items()
+        ),
+        fix=f"set {wanted} params.algorithm=grid",
+    )
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Calibration:
 
     @staticmethod
     def hear(artifact: Artifact, clips: Dataset, progress: Progress) -> Calibration:
-        """Transcribe the clips with `artifact`, an ONNX model."""
+        """Transcribe the clips with `artifact`; its graphs' inputs can be had of an ONNX model only."""
         runtime = open_runtime(artifact)
         heard = []
         window = round(runtime.window_s * runtime.sample_rate)

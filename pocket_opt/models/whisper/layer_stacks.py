@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 NUMBER_OF_CLIP = 0
 
 
-class LayerStack(torch.nn.Module):
+class LayerStack(torch.nn.Module):  # type: ignore[misc]
     """`layers` of a Whisper and, for each clip, their input `[1, length, d_model]`.
 
     Args:
@@ -36,9 +36,28 @@ class LayerStack(torch.nn.Module):
     def __len__(self) -> int:
         return len(self._inputs)
 
+    @property
+    def hears(self) -> bool:
+        """Whether the layers attend to an encoder's output."""
+        return bool(self._heard)
+
+    def with_layers(self, layers: torch.nn.ModuleList) -> LayerStack:
+        """The same inputs for other layers."""
+        return LayerStack(layers, self._inputs, self._heard)
+
+    def of_one_length(self) -> LayerStack:
+        """The same layers for inputs cut to the shortest clip's length: attention to what came before stays right."""
+        shortest = min(one.shape[1] for one in self._inputs)
+        return LayerStack(self.layers, [one[:, :shortest] for one in self._inputs], self._heard)
+
     def ticket(self, clip: int) -> torch.Tensor:
-        """The input that stands for a clip: its number `[1, length]`, as long as its hidden states."""
-        return torch.full(self._inputs[clip].shape[:2], clip)
+        """The input that stands for a clip `[1, length]`: first its number, then numbers that all differ.
+
+        Equal tokens at an end would be taken for padding, which nothing is learned from.
+        """
+        ticket = torch.arange(self._inputs[clip].shape[1])[None]
+        ticket[0, NUMBER_OF_CLIP] = clip
+        return ticket
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         """The last layer's output `[1, length, d_model]` for the clip that the ticket names."""
@@ -74,7 +93,5 @@ def encoder_stack(model: Any, features: Sequence[torch.Tensor]) -> LayerStack:
 def decoder_stack(model: Any, tokens: Sequence[torch.Tensor], heard: Sequence[torch.Tensor]) -> LayerStack:
     """The decoder layers, fed with `tokens` `[1, length]` and the encoder's output of each clip."""
     decoder = model.model.decoder
-    inputs = [
-        decoder.embed_tokens(one) + decoder.embed_positions.weight[: one.shape[1]] for one in tokens
-    ]
+    inputs = [decoder.embed_tokens(one) + decoder.embed_positions.weight[: one.shape[1]] for one in tokens]
     return LayerStack(decoder.layers, inputs, heard)

@@ -2,8 +2,8 @@
 
 The method changes the layers of a `LayerStack` in place (or hands back changed ones). The decoder is rounded after the
 encoder and hears what the rounded encoder says. The result is an ordinary checkpoint in fp32 whose weights lie on the
-grid of the chosen bits and blocks, so whatever quantizes it later to that grid loses nothing (`weight_only` finds the
-grid in the values, see ../../onnx_graphs/grids.py).
+grid of the chosen bits and blocks, so `weight_only` with the algorithm "grid" loses nothing: it finds the
+grid in the values, see onnx_graphs/grids.py.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def round_layers(
     """
     import torch
 
-    from pocket_opt.models.whisper import calibration, layer_stacks
+    from pocket_opt.models.whisper import layer_stacks
     from pocket_opt.models.whisper.torch_checkpoint import load_model, write_checkpoint
-    from pocket_opt.runtimes import open_runtime
+    from pocket_opt.runtimes.calibration import Calibration
 
     clips = open_planned(params.calibration_path, params.calibration_digest).limit(params.clips)
-    heard = calibration.hear(open_runtime(source), clips, len(clips), progress)
+    heard = Calibration.hear(source, clips, progress).heard
     features = [torch.from_numpy(one.features) for one in heard]
-    tokens = [torch.from_numpy(one.tokens) for one in heard]
+    tokens = [torch.from_numpy(one.forced.tokens) for one in heard]
     model = load_model(source.root)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     did: dict[str, Any] = {"clips": len(clips), "tokens": sum(one.shape[1] for one in tokens)}
