@@ -34,7 +34,7 @@ class RoundingParams(Calibrated):
         clips: how many calibration clips are heard, spread evenly over the data set.
     """
 
-    bits: Literal[4, 8] = 4
+    bits: Literal[2, 4, 8] = 4
     block_size: Literal[16, 32, 64, 128, 256] = 32
     symmetric: bool = True
     components: tuple[str, ...] = STACKS

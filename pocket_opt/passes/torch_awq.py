@@ -12,13 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.torch_rounding import (
     RoundingParams,
     check_compressor,
     require_source,
     round_layers,
 )
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
