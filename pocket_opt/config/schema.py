@@ -137,6 +137,15 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class BundleSettings:
+    """What the result looks like on disk."""
+
+    layout: Literal["native", "optimum", "transformers_js", "sherpa_onnx", "genai"] = (
+        "native"  # whose software loads the files unchanged; see docs/clients.md
+    )
+
+
+@dataclass(frozen=True)
 class EvaluationData:
     """The clips that quality is measured on."""
 
@@ -189,6 +198,7 @@ class Config:
     audio_context: Literal["full", "auto"] = (
         "full"  # auto: the encoder sees no more of its window than has sound; quicker, but not what it was trained on
     )
+    bundle: BundleSettings = field(default_factory=BundleSettings)  # what the result looks like on disk
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
