@@ -123,6 +123,8 @@ class Decoding:
     )  # limit of tokens a window; null takes what the model allows
     beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})  # sequences followed side by side
     length_penalty: float = 1.0  # of beam: above 0 favours long texts
+    fallback: bool = True  # of audio longer than a window: decode bad windows again at higher temperatures
+    condition_on_previous: bool = False  # of audio longer than a window: tell each what was said before it
 
 
 @dataclass(frozen=True)

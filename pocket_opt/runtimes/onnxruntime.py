@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.errors import PocketOptError
 from pocket_opt.models.whisper.runner.transcript import RequestError
 from pocket_opt.models.whisper.runner.whisper import Whisper
+from pocket_opt.runtimes.base import beyond_the_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pocket_opt.artifact import Artifact
     from pocket_opt.passes.base import Progress
-    from pocket_opt.runtimes.base import Audio, DecodeOptions, Transcript
+    from pocket_opt.runtimes.base import Audio, DecodeOptions, Segment, Transcript
 
 
 class OnnxRuntime(Whisper):
@@ -24,7 +25,14 @@ class OnnxRuntime(Whisper):
         try:
             return super().transcribe(audio, options)
         except RequestError as error:
-            raise UserError(str(error), fix="choose another language or task, or another model") from None
+            raise beyond_the_model(error) from None
+
+    def stream(self, samples: Audio, options: DecodeOptions | None = None) -> Iterator[Segment]:
+        """The segments of a clip `[samples]`; UserError as above."""
+        try:
+            yield from super().stream(samples, options)
+        except RequestError as error:
+            raise beyond_the_model(error) from None
 
 
 def open_model(artifact: Artifact, *, threads: int = 0) -> OnnxRuntime:
