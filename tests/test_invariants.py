@@ -26,10 +26,23 @@ RUNNER = PACKAGE / "models" / "whisper" / "runner"
 """Copied into bundles, where it is all there is."""
 BACKENDS = {
     "onnxruntime_backend": {"onnxruntime"},
+    "openvino_backend": {"openvino"},
     "transformers_model": {"torch", "transformers"},
 }
 """Modules of the runner -> what each needs besides numpy, tokenizers and soundfile."""
-HEAVY = ("numpy", "torch", "transformers", "onnxruntime", "mlflow", "onnx", "onnx_ir", "jiwer", "plotly")
+HEAVY = (
+    "numpy",
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "mlflow",
+    "onnx",
+    "onnx_ir",
+    "openvino",
+    "nncf",
+    "jiwer",
+    "plotly",
+)
 OWN_PASSES = {path.stem for path in (PACKAGE / "passes").glob("*.py")} - {"__init__", "base"}
 
 
@@ -102,7 +115,7 @@ def test_heavy_libraries_are_not_loaded(arguments: list[str], tmp_path: Path) ->
 
 FOUNDATION = {"artifact", "digests", "disk", "errors", "home", "identity", "scratch", "shipped"}
 FOUNDATION |= {"precision", "worker", "worker_child"}
-MODELS = {"models", "runtimes", "data", "onnx_graphs"}
+MODELS = {"models", "runtimes", "data", "onnx_graphs", "openvino_graphs"}
 ALLOWED = {
     "errors": set(),
     "disk": {"errors"},

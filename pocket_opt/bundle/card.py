@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocket_opt.bundle.clients import AUDIO, CLIENTS, Client
 from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
 
-SOURCE_RUNTIME_PACKAGES = "torch transformers tokenizers soundfile"
-RUNNER_PACKAGES = "onnxruntime numpy tokenizers soundfile"
+RUNNER_PACKAGES = {
+    "transformers": "torch transformers tokenizers soundfile",
+    "onnxruntime": "onnxruntime numpy tokenizers soundfile",
+    "openvino": "openvino numpy tokenizers soundfile",
+}
+"""Runtime of a model -> what its stand-alone runner needs."""
 _VERDICTS = {
     "within": "inside its budget",
     "over_budget": "**over its budget**",
@@ -71,30 +74,14 @@ def _headlines(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _usage(manifest: Mapping[str, Any]) -> Iterator[str]:
-    source = manifest["metadata"].get("runtime") == "transformers"
+    runtime = manifest["metadata"].get("runtime", "onnxruntime")
     yield "## Run it"
     yield ""
     yield "The directory can be moved; it needs nothing of the program that made it."
     yield ""
     yield "```sh"
-    yield f"pip install {SOURCE_RUNTIME_PACKAGES if source else RUNNER_PACKAGES}"
-    yield f"python {RUNNER} {AUDIO}"
-    yield "```"
-    client = CLIENTS.get(manifest["metadata"].get("layout", ""))
-    if client is not None:
-        yield from _client_usage(client)
-
-
-def _client_usage(client: Client) -> Iterator[str]:
-    yield ""
-    yield f"{client.name} loads the directory as it is. {client.note}".rstrip()
-    yield ""
-    yield "```sh"
-    yield client.install
-    yield "```"
-    yield ""
-    yield f"```{client.language}"
-    yield client.lines.rstrip()
+    yield f"pip install {RUNNER_PACKAGES[runtime]}"
+    yield f"python {RUNNER} recording.wav"
     yield "```"
 
 

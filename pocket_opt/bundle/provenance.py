@@ -12,11 +12,13 @@ from typing import Any
 TOOLS = (
     "pocket-opt",
     "jiwer",
+    "nncf",
     "numpy",
     "onnx",
     "onnx-ir",
     "onnxruntime",
     "onnxscript",
+    "openvino",
     "safetensors",
     "soundfile",
     "soxr",

@@ -36,7 +36,7 @@ _BY_NAME = (
     ("feed_forward", r"\bfc[12]\b|activation_fn|\bmlp\b|layers\.\d+/\w*Gelu"),
     ("convolution_stem", r"\bconv[12]\b|encoder[./]gelu"),
     ("embedding", r"embed_tokens|embed_positions"),
-    ("head", r"proj_out|lm_head|\bhead\b"),
+    ("head", r"proj_out|lm_head|\bhead\b|^logits$"),
     ("residual", r"layers\.\d+/Add"),
 )
 """Tried in this order on a node's name, case ignored."""

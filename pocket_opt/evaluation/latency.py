@@ -59,7 +59,7 @@ class Latency(Pass[LatencyParams]):
     version = 2
     Params = LatencyParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "torch", "transformers")
+    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
     limits = (
         "latency.load_cold_s",

@@ -39,7 +39,7 @@ class Memory(Pass[MemoryParams]):
     version = 1
     Params = MemoryParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "torch", "transformers")
+    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
     limits = ("memory.peak_mb", "memory.peak_mb_*s")
 

@@ -1,8 +1,9 @@
 """Where the time of a variant goes: by phase, by module of the network, by operator type, and the ten slowest nodes.
 
 One window of synthetic audio with a fixed token sequence (see `forced`) goes through mel front end, encoder, prefill
-and steps. ONNX Runtime variants are profiled by its kernels, the source model by its modules; both come out in the same
-groups, so that tables of levels can be laid side by side. Profiling costs time itself: read shares here, not times.
+and steps. ONNX Runtime and OpenVINO variants are profiled by their kernels, the source model by its modules; all come
+out in the same groups, so that tables of levels can be laid side by side. Profiling costs time itself: read shares
+here, not times.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from pocket_opt.worker import silent
 
 SLOWEST = 10
 TRANSFORMERS = "transformers"
-RUNTIMES = (TRANSFORMERS, "onnxruntime")
+OPENVINO = "openvino"
+RUNTIMES = (TRANSFORMERS, "onnxruntime", OPENVINO)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Profile(Pass[ProfileParams]):
     version = 2
     Params = ProfileParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "torch", "transformers")
+    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
 
     def requires(self, inputs: Inputs, params: ProfileParams) -> None:  # noqa: ARG002
@@ -120,10 +122,15 @@ def _measure(model: Artifact, clip: ForcedClip, params: ProfileParams, workdir: 
 
         calls, operators, passes = profile_torch(model, clip, plan, params.threads)
         return Measured(accumulate(calls), operators, passes, "module")
-    from pocket_opt.evaluation.onnx_profile import profile_onnx
+    if model.metadata["runtime"] == OPENVINO:
+        from pocket_opt.evaluation.openvino_profile import profile_openvino
 
-    with tempfile.TemporaryDirectory(dir=workdir) as scratch:
-        calls, passes = profile_onnx(model, clip, plan, params.threads, Path(scratch))
+        calls, passes = profile_openvino(model, clip, plan, params.threads)
+    else:
+        from pocket_opt.evaluation.onnx_profile import profile_onnx
+
+        with tempfile.TemporaryDirectory(dir=workdir) as scratch:
+            calls, passes = profile_onnx(model, clip, plan, params.threads, Path(scratch))
     times = accumulate(calls)
     by_type = {name: spent / passes for name, spent in totals(times, "op_type").items()}
     return Measured(times, by_type, passes, "kernel")

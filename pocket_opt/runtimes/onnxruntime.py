@@ -5,39 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pocket_opt.errors import PocketOptError
-from pocket_opt.models.whisper.runner.transcript import RequestError
-from pocket_opt.models.whisper.runner.whisper import Whisper
-from pocket_opt.runtimes.base import beyond_the_model
+from pocket_opt.runtimes.standalone import StandaloneRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from pocket_opt.artifact import Artifact
     from pocket_opt.passes.base import Progress
-    from pocket_opt.runtimes.base import Audio, DecodeOptions, Segment, Transcript
 
 
-class OnnxRuntime(Whisper):
-    """The stand-alone runner, with errors as the rest of the package reports them."""
-
-    def transcribe(self, audio: Sequence[Audio], options: DecodeOptions | None = None) -> list[Transcript]:
-        """Transcripts of the clips `[samples]`; UserError for a language or task that the model does not know."""
-        try:
-            return super().transcribe(audio, options)
-        except RequestError as error:
-            raise beyond_the_model(error) from None
-
-    def stream(self, samples: Audio, options: DecodeOptions | None = None) -> Iterator[Segment]:
-        """The segments of a clip `[samples]`; UserError as above."""
-        try:
-            yield from super().stream(samples, options)
-        except RequestError as error:
-            raise beyond_the_model(error) from None
-
-
-def open_model(artifact: Artifact, *, threads: int = 0) -> OnnxRuntime:
+def open_model(artifact: Artifact, *, threads: int = 0) -> StandaloneRunner:
     """Open the graphs `mel`, `encoder` and `decoder` of `artifact`."""
-    return OnnxRuntime(artifact.root, threads=threads)
+    return StandaloneRunner(artifact.root, threads=threads)
 
 
 def probe(payload: Mapping[str, Any], progress: Progress) -> str:  # noqa: ARG001  (a worker task)

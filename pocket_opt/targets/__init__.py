@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pocket_opt.errors import unknown_name
+from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.targets.base import Target
 
 
@@ -22,3 +23,16 @@ def load_target(name: str) -> Target:
         raise unknown_name("target", name, target_names(), where="target.name")
     target: Target = importlib.import_module(f"{__name__}.{name}").TARGET
     return target
+
+
+def require_installed(target: Target) -> None:
+    """Raise UserError, before anything is built, for a package that the target needs and this machine lacks."""
+    for package in target.packages:
+        try:
+            version(package.distribution)
+        except PackageNotFoundError:
+            raise UserError(
+                f"the target '{target.name}' needs {package.distribution}, which is not installed",
+                where="target",
+                fix=package.install,
+            ) from None

@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.passes import load_pass
+from pocket_opt.passes.base import execute
 
 SAMPLE_RATE = 16_000
 CLIPS = (
@@ -39,6 +41,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="session")
 def exported(source: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return exported_from(source, tmp_path_factory.mktemp("tiny") / "exported")
+
+
+@pytest.fixture(scope="session")
+def converted(exported: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """As OpenVINO IR."""
+    workdir = tmp_path_factory.mktemp("converted")
+    step = load_pass("convert_openvino")
+    return execute(step, {"model": exported}, step.Params(), workdir).artifact
 
 
 @pytest.fixture(scope="session")

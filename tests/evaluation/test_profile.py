@@ -23,7 +23,7 @@ from pocket_opt.passes.base import execute
 SETTINGS = ProfileParams(new_tokens=8, repeats=2, threads=1)
 
 
-@pytest.fixture(scope="module", params=["source", "exported"])
+@pytest.fixture(scope="module", params=["source", "exported", "converted"])
 def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model: Artifact = request.getfixturevalue(request.param)
     workdir = tmp_path_factory.mktemp("profile")

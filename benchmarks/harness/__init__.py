@@ -1,1 +1,0 @@
-"""The parts of the benchmark scripts that are not a script: engines, child processes, gate, machine, floor, table."""

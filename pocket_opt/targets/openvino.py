@@ -1,0 +1,59 @@
+"""64-bit x86 and ARM CPUs through OpenVINO.
+
+Integers are weight-only for encoder and decoder: the plugin computes in floating point, or quantizes activations itself
+where the processor has instructions for it. Embedding and output head share one 8-bit table also where the rest has 4
+bits. FP16 is stored, not computed, so it comes last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocket_opt.config.schema import Decoder, Intents
+from pocket_opt.errors import UserError
+from pocket_opt.targets.base import Package, Step
+
+WEIGHT_BITS = {"int8": 8, "int4": 4}
+INSTALL = "pip install 'pocket_opt[openvino]'"
+
+
+class OpenVino:
+    """See Target."""
+
+    name = "openvino"
+    verified = "native"
+    packages = (Package("openvino", INSTALL), Package("nncf", INSTALL), Package("onnx", "pip install onnx"))
+    probe_task = "pocket_opt.runtimes.openvino:probe"
+
+    def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
+        """Export, convert, compress the weights, store the rest in 16 bits."""
+        if decoder.name == "static" and intents.format == "target":
+            raise UserError(
+                "a decoder with static shapes is the source of NPU targets; OpenVINO's caches grow",
+                where="decoder=static",
+                allowed="kv_cache, basic",
+                fix="choose decoder=kv_cache, or target=cpu",
+            )
+        bits = WEIGHT_BITS.get(intents.weights)
+        half = "fp16" in (intents.weights, intents.rest)
+        compression = Step(
+            "weights",
+            "compress_weights_openvino",
+            {"bits": bits or 8},
+            f"{bits}-bit weights, read for every token",
+        )
+        fp16 = Step("fp16", "store_fp16_openvino", why="what is still 32-bit is stored in 16 bits")
+        steps = [
+            Step("export", "export_onnx", {"decoder": decoder.name}, "OpenVINO reads ONNX"),
+            Step("convert", "convert_openvino", {}, "caches as states, attention as its plugin likes it"),
+            compression if bits else replace(compression, off="this level asks for no integer weights"),
+            fp16 if half else replace(fp16, off="this level asks for no 16-bit storage"),
+        ]
+        if intents.format == "source":
+            return [
+                replace(step, off="this level keeps the source model in its own framework") for step in steps
+            ]
+        return steps
+
+
+TARGET = OpenVino()
