@@ -192,7 +192,7 @@ def run_node(payload: Mapping[str, Any], progress: Any) -> Any:
         raise refusal from error
 
 
-NOT_THE_MODEL = ("processor", "generation", "result")
+NOT_THE_MODEL = ("processor", "generation", "client", "result")
 """Components that are not counted as model files."""
 
 

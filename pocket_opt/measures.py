@@ -22,6 +22,8 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
         "max_new_tokens": decoding.max_new_tokens,
         "beams": decoding.beams,
         "length_penalty": decoding.length_penalty,
+        "fallback": decoding.fallback,
+        "condition_on_previous": decoding.condition_on_previous,
         "threads": config.target.threads,
         "limit": config.data.evaluation.limit,
         "data_path": str(clips.source.absolute()),

@@ -25,6 +25,8 @@ DECODING = {
     "max_new_tokens": None,
     "beams": 1,
     "length_penalty": 1.0,
+    "fallback": True,
+    "condition_on_previous": False,
 }
 DIMS = {"d_model": 128, "encoder_layers": 3, "decoder_layers": 2, "mels": 80, "vocab": 602, "window_s": 4.0}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocket_opt.bundle.clients import AUDIO, CLIENTS, Client
 from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
 
 RUNNER_PACKAGES = {
@@ -81,7 +82,23 @@ def _usage(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "```sh"
     yield f"pip install {RUNNER_PACKAGES[runtime]}"
-    yield f"python {RUNNER} recording.wav"
+    yield f"python {RUNNER} {AUDIO}"
+    yield "```"
+    client = CLIENTS.get(manifest["metadata"].get("layout", ""))
+    if client is not None:
+        yield from _client_usage(client)
+
+
+def _client_usage(client: Client) -> Iterator[str]:
+    yield ""
+    yield f"{client.name} loads the directory as it is. {client.note}".rstrip()
+    yield ""
+    yield "```sh"
+    yield client.install
+    yield "```"
+    yield ""
+    yield f"```{client.language}"
+    yield client.lines.rstrip()
     yield "```"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Segment, Transcript
+    from pocket_opt.models.whisper.runner.transcript import Segment, Transcript
     from pocket_opt.runtimes.base import SpeechRuntime
 
     Samples = NDArray[np.float32]
@@ -30,8 +29,8 @@ class Transcription:
     window of the audio as soon as that window is decoded.
     """
 
-    def __init__(self, whole: Callable[[], Transcript], windows: Callable[[], Iterator[Transcript]]) -> None:
-        self._whole, self._windows = whole, windows
+    def __init__(self, whole: Callable[[], Transcript], segments: Callable[[], Iterator[Segment]]) -> None:
+        self._whole, self._stream = whole, segments
         self._result: Transcript | None = None
         self._lock = threading.Lock()
 
@@ -55,7 +54,7 @@ class Transcription:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Pieces of the text with start and end in seconds; without timestamps one a window."""
+        """Pieces of the text with start and end in seconds; of a short clip without timestamps one."""
         return self.result.segments
 
     @property
@@ -67,9 +66,7 @@ class Transcription:
         return asyncio.to_thread(lambda: self.result).__await__()
 
     def __iter__(self) -> Iterator[Segment]:
-        windows = self._windows() if self._result is None else iter([self._result])
-        for heard in windows:
-            yield from heard.segments
+        yield from self._stream() if self._result is None else self._result.segments
 
     def __str__(self) -> str:
         return self.text
@@ -102,6 +99,8 @@ class LoadedModel:
         max_new_tokens: int | None = None,
         beams: int = 1,
         length_penalty: float = 1.0,
+        fallback: bool = True,
+        condition_on_previous: bool = False,
         sample_rate: int | None = None,
     ) -> Transcription:
         """The transcript of one recording; see `Transcription` for its three forms.
@@ -113,25 +112,40 @@ class LoadedModel:
             max_new_tokens: most tokens generated for a window.
             beams: sequences that the beam search follows, 1 (greedy) to 5.
             length_penalty: of the beam search; above 0 favours long texts.
+            fallback: in audio longer than a window, decode what is improbable or repeats itself again at higher
+                temperatures, and leave out what is most likely no speech.
+            condition_on_previous: in audio longer than a window, tell each window what was said before it.
             sample_rate: Hz of `audio` where it is samples; None: what the model expects.
 
         Raises:
             UserError: the file is missing, or a number is out of range; when the text is asked for: it is no audio, or
                 the model does not know the language or the task.
         """
-        from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
+        from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Fallback, RequestError
 
         if isinstance(audio, str | Path) and not Path(audio).is_file():
             raise UserError(f"there is no file {audio}", where="transcribe", fix="correct the path")
         try:
-            options = DecodeOptions(language, task, timestamps, max_new_tokens, beams, length_penalty)
+            options = DecodeOptions(
+                language,
+                task,
+                timestamps,
+                max_new_tokens,
+                beams,
+                length_penalty,
+                Fallback() if fallback else None,
+                condition_on_previous,
+            )
         except RequestError as error:
             raise UserError(str(error), where="transcribe", fix="change the value") from None
 
         def whole() -> Transcript:
             return self.runtime.transcribe([self._samples(audio, sample_rate)], options)[0]
 
-        return Transcription(whole, lambda: self._windows(self._samples(audio, sample_rate), options))
+        def segments() -> Iterator[Segment]:
+            return self.runtime.stream(self._samples(audio, sample_rate), options)
+
+        return Transcription(whole, segments)
 
     @property
     def runtime(self) -> SpeechRuntime:
@@ -173,19 +187,3 @@ class LoadedModel:
                 fix="mix it down, e.g. audio.mean(axis=1)",
             )
         return resample(samples, sample_rate or self.runtime.sample_rate, self.runtime.sample_rate)
-
-    def _windows(self, samples: Samples, options: DecodeOptions) -> Iterator[Transcript]:
-        """One transcript a window, in the language of the first one, with times from the start of the clip."""
-        size = round(self.runtime.window_s * self.runtime.sample_rate)
-        for offset in range(0, max(len(samples), 1), size):
-            [heard] = self.runtime.transcribe([samples[offset : offset + size]], options)
-            options = replace(options, language=options.language or heard.language)
-            yield _later(heard, offset / self.runtime.sample_rate)
-
-
-def _later(heard: Transcript, seconds: float) -> Transcript:
-    moved = (
-        replace(part, start=round(part.start + seconds, 3), end=round(part.end + seconds, 3))
-        for part in heard.segments
-    )
-    return replace(heard, segments=tuple(moved))

@@ -24,6 +24,17 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
     )
+    parser.add_argument(
+        "--no-fallback",
+        dest="fallback",
+        action="store_false",
+        help="in audio longer than a window: decode every window once, however improbable or repetitive",
+    )
+    parser.add_argument(
+        "--condition-on-previous",
+        action="store_true",
+        help="in audio longer than a window: tell each window what was said before it",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     options = parser.parse_args(arguments)
 
@@ -38,6 +49,8 @@ def run(arguments: Sequence[str]) -> int:
             timestamps=options.timestamps,
             beams=options.beams,
             length_penalty=options.length_penalty,
+            fallback=options.fallback,
+            condition_on_previous=options.condition_on_previous,
         ).result
         if options.json:
             lines = [json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False)]

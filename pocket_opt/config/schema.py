@@ -123,6 +123,8 @@ class Decoding:
     )  # limit of tokens a window; null takes what the model allows
     beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})  # sequences followed side by side
     length_penalty: float = 1.0  # of beam: above 0 favours long texts
+    fallback: bool = True  # of audio longer than a window: decode bad windows again at higher temperatures
+    condition_on_previous: bool = False  # of audio longer than a window: tell each what was said before it
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,15 @@ class Tracking:
         default=None, metadata=PLACE
     )  # MLflow tracking URI; null is MLFLOW_TRACKING_URI or sqlite in output_dir
     upload_models: bool = False  # also upload model files, not only manifest, card and tables
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """What the result looks like on disk."""
+
+    layout: Literal["native", "optimum", "transformers_js", "sherpa_onnx", "genai"] = (
+        "native"  # whose software loads the files unchanged; see docs/clients.md
+    )
 
 
 @dataclass(frozen=True)
@@ -189,6 +200,7 @@ class Config:
     audio_context: Literal["full", "auto"] = (
         "full"  # auto: the encoder sees no more of its window than has sound; quicker, but not what it was trained on
     )
+    bundle: BundleSettings = field(default_factory=BundleSettings)  # what the result looks like on disk
     nodes: Mapping[str, Any] = field(
         default_factory=dict
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}

@@ -49,6 +49,8 @@ class QualityParams:
         max_new_tokens: limit a window; None: what the model allows.
         beams: of the beam search, 1 to 5; 1 is greedy decoding.
         length_penalty: of the beam search.
+        fallback: in clips longer than a window, decode bad windows again at higher temperatures.
+        condition_on_previous: in clips longer than a window, tell each window what was said before it.
         limit: clips, spread evenly over the data set; None: all.
         threads: of the runtime; 0 is its default.
     """
@@ -62,6 +64,8 @@ class QualityParams:
     max_new_tokens: int | None = None
     beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})
     length_penalty: float = 1.0
+    fallback: bool = True
+    condition_on_previous: bool = False
     limit: int | None = None
     threads: int = neutral(0)
 
@@ -78,7 +82,7 @@ class Job:
 class Quality(Pass[QualityParams]):
     """Decodes the data set and scores it."""
 
-    version = 2
+    version = 3
     Params = QualityParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers", "tokenizers", "jiwer")
@@ -179,13 +183,21 @@ def decode(
     runtime: SpeechRuntime, jobs: Sequence[Job], params: QualityParams, progress: Progress
 ) -> list[Transcript]:
     """Transcripts of the jobs, in their order; a batch holds clips of one task and language."""
+    from pocket_opt.models.whisper.runner.transcript import Fallback
     from pocket_opt.runtimes.base import DecodeOptions
 
     found: dict[int, Transcript] = {}
     for batch in _batches(jobs, params.batch_size):
         task, language = jobs[batch[0]].task, jobs[batch[0]].language
         options = DecodeOptions(
-            language, task, params.timestamps, params.max_new_tokens, params.beams, params.length_penalty
+            language,
+            task,
+            params.timestamps,
+            params.max_new_tokens,
+            params.beams,
+            params.length_penalty,
+            Fallback() if params.fallback else None,
+            params.condition_on_previous,
         )
         audio = [jobs[place].clip.samples(runtime.sample_rate) for place in batch]
         found.update(zip(batch, runtime.transcribe(audio, options), strict=True))
@@ -242,7 +254,8 @@ def _spelling(model: Artifact) -> Path | None:
 
 
 def _decoding(params: QualityParams) -> dict[str, Any]:
-    names = ("language", "task", "timestamps", "max_new_tokens", "beams", "length_penalty")
+    searched = ("beams", "length_penalty", "fallback", "condition_on_previous")
+    names = ("language", "task", "timestamps", "max_new_tokens", *searched)
     return {name: getattr(params, name) for name in names}
 
 

@@ -23,6 +23,10 @@ PUBLISHED = {"vocab": 51_865, "source_positions": 1_500}
 """What `random_weights` takes where an architecture does not say."""
 
 
+POSITIONS_PER_SECOND = 50
+"""Of the encoder's output in every Whisper."""
+
+
 @dataclass(frozen=True)
 class Root:
     """The root node of a graph: a pass with parameters.
@@ -31,6 +35,7 @@ class Root:
         download: the hub id and revision that must be fetched before the root's digest is known, or None.
         identity: the resolved hub revision or content digest, for the manifest.
         languages: codes of the languages that the model can be told.
+        window_s: seconds of audio that the model sees at once; None where that is not known yet.
     """
 
     pass_name: str
@@ -39,6 +44,7 @@ class Root:
     identity: Mapping[str, str]
     download: tuple[str, str] | None = None
     languages: tuple[str, ...] = LANGUAGES
+    window_s: float | None = None
 
 
 def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
@@ -81,13 +87,14 @@ def _random(source: ModelSource, *, seed: int, where: str) -> Root:
     params = {**source.architecture, "seed": seed}
     identity = {"weights": "random", "seed": str(seed)}
     languages = _random_languages(source.architecture, where)
-    return Root("random_weights", params, {}, identity, languages=languages)
+    window_s = {**PUBLISHED, **source.architecture}["source_positions"] / POSITIONS_PER_SECOND
+    return Root("random_weights", params, {}, identity, languages=languages, window_s=window_s)
 
 
 def _random_languages(architecture: Mapping[str, int], where: str) -> tuple[str, ...]:
     size = {**PUBLISHED, **architecture}
     try:
-        vocabulary = Vocabulary.of_size(size["vocab"], size["source_positions"] / 50)
+        vocabulary = Vocabulary.of_size(size["vocab"], size["source_positions"] / POSITIONS_PER_SECOND)
     except UserError as error:
         error.where = f"{where}.architecture.{error.where}"
         raise
@@ -101,8 +108,16 @@ def _local(path: Path, family: str, *, where: str) -> Root:
     except OSError as error:
         raise unreadable(error, Path(error.filename or path)) from error
     languages = told_languages(path)
+    positions = read_table(path / CONFIG).get("max_source_positions")
+    window_s = positions / POSITIONS_PER_SECOND if isinstance(positions, int) else None
+    identity = {"sha256": content}
     return Root(
-        "load_source", {"digest": content}, {"path": str(path)}, {"sha256": content}, languages=languages
+        "load_source",
+        {"digest": content},
+        {"path": str(path)},
+        identity,
+        languages=languages,
+        window_s=window_s,
     )
 
 

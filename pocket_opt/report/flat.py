@@ -17,7 +17,10 @@ from pocket_opt.report.rows import COLUMNS, make_rows
 from pocket_opt.report.table import number
 from pocket_opt.results import FailureRecord
 
-DECODING = ("language", "task", "timestamps", "batch_size", "max_new_tokens", "beams", "length_penalty")
+DECODING = (
+    *("language", "task", "timestamps", "batch_size", "max_new_tokens", "beams", "length_penalty"),
+    *("fallback", "condition_on_previous"),
+)
 NAMES = ("recipe", "target", "level", "level_rank", "overrides")
 INTENT = "intent."
 PARAMS = (

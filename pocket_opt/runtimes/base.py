@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Segment, Transcript
+from pocket_opt.errors import UserError
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError, Segment, Transcript
 
 __all__ = [
     "Audio",
@@ -29,6 +30,11 @@ Tokens: TypeAlias = NDArray[np.int64]
 State: TypeAlias = Any
 """What the decoder remembers, opaque. Several decodings may start from a state of `encode`; a state of `decode` is used
 up by the next call."""
+
+
+def beyond_the_model(error: RequestError) -> UserError:
+    """A language or task that a model does not know, as the rest of the package reports errors."""
+    return UserError(str(error), fix="choose another language or task, or another model")
 
 
 class Steps(Protocol):
@@ -69,5 +75,9 @@ class SpeechRuntime(Steps, Protocol):
         ...
 
     def transcribe(self, audio: Sequence[Audio], options: DecodeOptions) -> list[Transcript]:
-        """Transcripts of the clips, decoded greedily as one batch."""
+        """Transcripts of the clips, decoded as one batch."""
+        ...
+
+    def stream(self, samples: Audio, options: DecodeOptions) -> Iterator[Segment]:
+        """The segments of a clip `[samples]`, those of a window as soon as it is decoded."""
         ...

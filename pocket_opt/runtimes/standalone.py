@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pocket_opt.errors import UserError
 from pocket_opt.models.whisper.runner.transcript import RequestError
 from pocket_opt.models.whisper.runner.whisper import Whisper
+from pocket_opt.runtimes.base import beyond_the_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pocket_opt.runtimes.base import Audio, DecodeOptions, Transcript
+    from pocket_opt.runtimes.base import Audio, DecodeOptions, Segment, Transcript
 
 
 class StandaloneRunner(Whisper):
@@ -22,4 +22,11 @@ class StandaloneRunner(Whisper):
         try:
             return super().transcribe(audio, options)
         except RequestError as error:
-            raise UserError(str(error), fix="choose another language or task, or another model") from None
+            raise beyond_the_model(error) from None
+
+    def stream(self, samples: Audio, options: DecodeOptions | None = None) -> Iterator[Segment]:
+        """The segments of a clip `[samples]`; UserError as above."""
+        try:
+            yield from super().stream(samples, options)
+        except RequestError as error:
+            raise beyond_the_model(error) from None

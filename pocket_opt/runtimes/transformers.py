@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pocket_opt.errors import UserError
-from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError, Transcript
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError, Segment, Transcript
 from pocket_opt.models.whisper.runner.transformers_model import TransformersModel
+from pocket_opt.runtimes.base import beyond_the_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pocket_opt.artifact import Artifact
     from pocket_opt.runtimes.base import Audio
@@ -23,7 +23,14 @@ class TransformersRuntime(TransformersModel):
         try:
             return super().transcribe(audio, options)
         except RequestError as error:
-            raise UserError(str(error), fix="choose another language or task, or another model") from None
+            raise beyond_the_model(error) from None
+
+    def stream(self, samples: Audio, options: DecodeOptions | None = None) -> Iterator[Segment]:
+        """The segments of a clip `[samples]`; UserError as above."""
+        try:
+            yield from super().stream(samples, options)
+        except RequestError as error:
+            raise beyond_the_model(error) from None
 
 
 def open_model(artifact: Artifact, *, threads: int = 0) -> TransformersRuntime:

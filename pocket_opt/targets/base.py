@@ -40,12 +40,14 @@ class Target(Protocol):
         name: registered name; the name of its file and of its choice under `conf/target/`.
         verified: how its artifacts are run here: "native", "simulator" or "structural".
         packages: what must be installed.
+        layouts: of `bundle.layout` those that can be written beside the native one.
         probe_task: worker task that really runs one operator through the runtime.
     """
 
     name: str
     verified: str
     packages: tuple[Package, ...]
+    layouts: tuple[str, ...]
     probe_task: str
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:

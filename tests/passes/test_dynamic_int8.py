@@ -67,6 +67,8 @@ def test_the_artifact_says_what_its_sessions_need(tmp_path: Path) -> None:
     session = run_pass("dynamic_int8", exported(), tmp_path).artifact.metadata["session"]
     assert "session.x64quantprecision" not in before["entries"]
     assert session == {**before, "entries": {**before["entries"], "session.x64quantprecision": "1"}}
+    reduced = run_pass("dynamic_int8", exported(), tmp_path / "reduced", reduce_range=True).artifact
+    assert reduced.metadata["session"] == before
 
 
 def test_excluded_layers_stay_as_they_were(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from transformers.generation.logits_process import (
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.models.whisper.runner.long_form import split_runs
 from pocket_opt.models.whisper.runner.rules import Rules, log_sum_exp
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
 from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
-from pocket_opt.models.whisper.runner.whisper import Whisper, split_runs, without_silence
+from pocket_opt.models.whisper.runner.whisper import Whisper, without_silence
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import execute
 from pocket_opt.runtimes.transformers import TransformersRuntime
@@ -246,22 +247,6 @@ def test_probabilities_are_those_of_transformers(model: Whisper, source: Artifac
 
 
 # ---- whole clips
-
-
-@pytest.mark.parametrize("timestamps", [False, True])
-def test_long_audio_is_the_sum_of_its_windows(model: Whisper, timestamps: bool) -> None:
-    long, size = sound(9.5, 1), 4 * SAMPLE_RATE
-    options = DecodeOptions("en", timestamps=timestamps)
-    heard, short = model.transcribe([long, sound(1, 0)], options)
-    windows = [
-        model.transcribe([long[first : first + size]], options)[0] for first in range(0, len(long), size)
-    ]
-    assert heard.tokens == tuple(token for part in windows for token in part.tokens)
-    assert [part.start for part in heard.segments] == pytest.approx(
-        [part.start + 4 * place for place, window in enumerate(windows) for part in window.segments]
-    )
-    assert heard.segments[-1].end <= 9.5
-    assert short == model.transcribe([sound(1, 0)], options)[0]
 
 
 def test_language_is_detected_once_and_for_each_clip(model: Whisper) -> None:

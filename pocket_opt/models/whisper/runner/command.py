@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .audio import AudioError, read_audio
 from .opening import open_model
-from .transcript import TASKS, DecodeOptions, RequestError, Transcript
+from .transcript import TASKS, DecodeOptions, Fallback, RequestError, Transcript
 
 
 def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +32,8 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
             chosen.timestamps,
             beams=chosen.beams,
             length_penalty=chosen.length_penalty,
+            fallback=Fallback() if chosen.fallback else None,
+            condition_on_previous=chosen.condition_on_previous,
         )
         model = open_model(directory, threads=chosen.threads)
         model.prompt(options)
@@ -60,6 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5")
     parser.add_argument(
         "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
+    )
+    parser.add_argument(
+        "--no-fallback",
+        dest="fallback",
+        action="store_false",
+        help="in audio longer than a window: decode every window once, however improbable or repetitive",
+    )
+    parser.add_argument(
+        "--condition-on-previous",
+        action="store_true",
+        help="in audio longer than a window: tell each window what was said before it",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: let the runtime decide")

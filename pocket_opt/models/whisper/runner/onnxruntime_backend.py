@@ -64,7 +64,7 @@ class OnnxRuntimeBackend:
     def encode(self, features: Floats) -> Any:
         """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
         past = {
-            name: _value(np.zeros((len(features), port.shape[1], 0, port.shape[3]), DTYPES[port.type]))
+            name: value_of(np.zeros((len(features), port.shape[1], 0, port.shape[3]), DTYPES[port.type]))
             for name, port in self._ports.items()
             if name.startswith("past_")
         }
@@ -79,8 +79,8 @@ class OnnxRuntimeBackend:
         """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
         fed = np.concatenate([state.tokens, tokens], axis=1)
         inputs = {name: value for name, value in state.encoded.items() if name in self._ports}
-        inputs |= {**state.past, "tokens": _value(tokens if state.past else fed)}
-        outputs = _run(self._decoder, inputs)
+        inputs |= {**state.past, "tokens": value_of(tokens if state.past else fed)}
+        outputs = run_session(self._decoder, inputs)
         logits = outputs.pop("logits").numpy().astype(np.float32, copy=False)[:, -tokens.shape[1] :]
         past = {name.replace("present_", "past_"): value for name, value in outputs.items()}
         return logits, State(state.encoded, past, fed, state.clips)
@@ -93,8 +93,11 @@ class OnnxRuntimeBackend:
         chosen = np.asarray(rows, np.int64)
         clips = state.clips[chosen]
         same = np.array_equal(clips, state.clips)
-        encoded = state.encoded if same else _rows(state.encoded, chosen)
-        return State(encoded, _rows(state.past, chosen), state.tokens[chosen], clips)
+        encoded = state.encoded if same else self._rows(state.encoded, chosen)
+        return State(encoded, self._rows(state.past, chosen), state.tokens[chosen], clips)
+
+    def _rows(self, values: Mapping[str, Any], chosen: Tokens) -> dict[str, Any]:
+        return {name: value_of(value.numpy()[chosen]) for name, value in values.items()}
 
     def end_traces(self) -> dict[str, Path]:
         """The profile of each graph, where `traces` was given; nothing is recorded after this call."""
@@ -102,7 +105,9 @@ class OnnxRuntimeBackend:
 
     def _encoded(self, features: Floats) -> dict[str, Any]:
         port = self._encoder.get_inputs()[0]
-        return _run(self._encoder, {port.name: _value(features.astype(DTYPES[port.type], copy=False))})
+        return run_session(
+            self._encoder, {port.name: value_of(features.astype(DTYPES[port.type], copy=False))}
+        )
 
 
 @dataclass
@@ -136,7 +141,7 @@ class StaticBackend(OnnxRuntimeBackend):
     def select(self, state: StaticState, rows: Sequence[int]) -> StaticState:
         """The state of some rows, in this order; a row may be there several times."""
         if state.rows is None:
-            return StaticState(_rows(state.encoded, np.asarray(rows, np.int64)), None)
+            return StaticState(self._rows(state.encoded, np.asarray(rows, np.int64)), None)
         return StaticState(state.encoded, [state.rows[row].copy() for row in rows])
 
     def _start(self, state: StaticState, batch: int) -> list[Row]:
@@ -154,21 +159,22 @@ def open_backend(
     directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
 ) -> OnnxRuntimeBackend:
     """The model that `table` describes; see OnnxRuntimeBackend."""
+    if "layout" in table["metadata"]:
+        from .client_layouts import open_layout
+
+        return open_layout(directory, table, threads, traces=traces)
     backend = StaticBackend if table["metadata"].get("decoder") == "static" else OnnxRuntimeBackend
     return backend(directory, table, threads, traces=traces)
 
 
-def _value(array: Floats | Tokens) -> Any:
+def value_of(array: np.ndarray[Any, Any]) -> Any:
+    """`array` as a value of ONNX Runtime."""
     from onnxruntime import OrtValue
 
     return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
-def _rows(values: Mapping[str, Any], chosen: Tokens) -> dict[str, Any]:
-    return {name: _value(value.numpy()[chosen]) for name, value in values.items()}
-
-
-def _run(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def run_session(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Outputs of a session by name; nothing is copied on the way in or out."""
     names = [port.name for port in session.get_outputs()]
     return dict(zip(names, session.run_with_ort_values(names, dict(inputs)), strict=True))

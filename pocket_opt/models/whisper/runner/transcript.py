@@ -15,17 +15,46 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """When a window of long audio is decoded again, more freely (Radford et al. 2022, section 4.5).
+
+    Attributes:
+        temperatures: tried one after the other; at 0 the search is as asked, above it tokens are drawn.
+        compression_ratio: what zlib makes smaller by more repeats itself, and is decoded again; None: never.
+        logprob: what has a lower mean log probability is decoded again; None: never.
+        no_speech: what has a low log probability and a higher probability of no speech is left out; None: never.
+        seed: of the generator that draws.
+
+    Raises:
+        RequestError: no temperature, or one below 0.
+    """
+
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    compression_ratio: float | None = 1.35
+    logprob: float | None = -1.0
+    no_speech: float | None = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or not all(0 <= one < math.inf for one in self.temperatures):
+            raise RequestError(f"temperatures {self.temperatures!r}: one or more numbers from 0 on")
+
+
+@dataclass(frozen=True)
 class DecodeOptions:
     """How to decode.
 
     Attributes:
         language: code of the spoken language ("de" or "<|de|>"); None: detect it for each clip.
         task: "transcribe", or "translate" (to English).
-        timestamps: predict the times of segments.
+        timestamps: predict the times of segments; always done in audio longer than a window.
         max_new_tokens: most tokens to generate a window; None: what the model's generation configuration says.
         beams: sequences followed side by side, 1 to 5; 1 is greedy decoding.
         length_penalty: a sequence of the beam search is worth its log probability / length ** length_penalty, so more
             than 0 favours long ones.
+        fallback: for audio longer than a window; None: every window is decoded once.
+        condition_on_previous: tell each further window of long audio what was said before it. Words are spelled more
+            alike, and mistakes are repeated.
 
     Raises:
         RequestError: `beams` or `length_penalty` is out of range.
@@ -37,6 +66,8 @@ class DecodeOptions:
     max_new_tokens: int | None = None
     beams: int = 1
     length_penalty: float = 1.0
+    fallback: Fallback | None = Fallback()
+    condition_on_previous: bool = False
 
     def __post_init__(self) -> None:
         least, most = BEAMS
@@ -62,7 +93,7 @@ class Transcript:
     Attributes:
         text: the words, without special tokens.
         tokens: generated ids as transformers' generate() returns them: no prompt, no end token, no padding.
-        segments: timed pieces of the text; without timestamps, one for each window.
+        segments: timed pieces of the text; of a short clip without timestamps, one.
         language: code of the language given or detected (in the first window); None for English-only models.
         no_speech_prob: probability of the no-speech token at the start of the first window.
         avg_logprob: mean log probability of the generated tokens, end tokens included.

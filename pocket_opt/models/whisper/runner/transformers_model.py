@@ -1,15 +1,15 @@
 """The source model in its own framework: PyTorch through transformers, decoded by `generate()`. Level NONE is this.
 
-It is the reference that every variant is compared with. Audio longer than the model's window is cut into consecutive
-windows that are decoded independently, in the language of the first.
+It is the reference that every variant is compared with. Audio longer than the model's window is decoded by generate()'s
+own sequential algorithm, one clip at a time: in a batch it gives clips the settings of their neighbours.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from .audio import Floats
 from .rules import Tokens
-from .transcript import DecodeOptions, Segment, Transcript
+from .transcript import DecodeOptions, Fallback, Segment, Transcript
 from .vocabulary import Vocabulary
 
 # torch and transformers are imported when a model is opened: --help and usage errors need none of them.
@@ -29,8 +29,9 @@ State = tuple[Any, Any]
 
 @dataclass
 class _Heard:
-    """What a clip has given so far."""
+    """What a clip of so many seconds has given so far."""
 
+    seconds: float
     language: str | None
     tokens: list[int] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
@@ -60,6 +61,7 @@ class TransformersModel:
         self.sample_rate = int(self._extractor.sampling_rate)
         self.window_s = self._extractor.n_samples / self.sample_rate
         self._time_s: float = self.window_s / self._model.config.max_source_positions
+        self._frames = int(self._extractor.nb_max_frames)
         generation = (directory / "generation_config.json").read_text(encoding="utf-8")
         self.vocabulary = Vocabulary(directory / "tokenizer.json", json.loads(generation))
         self.load_seconds = time.perf_counter() - began
@@ -99,30 +101,48 @@ class TransformersModel:
     def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
         """Transcripts of the clips `[samples]`, decoded as one batch; RequestError for an unknown language."""
         options = options or DecodeOptions()
-        longest = self._model.config.max_target_positions - len(self.prompt(options))
+        self.prompt(options)
         language = self.vocabulary.spoken(options)
-        heard = [_Heard(language) for _ in audio]
+        heard = [_Heard(len(samples) / self.sample_rate, language) for samples in audio]
         size = round(self.window_s * self.sample_rate)
-        for offset in range(0, max((len(clip) or 1 for clip in audio), default=0), size):
-            rows = [row for row, clip in enumerate(audio) if offset < (len(clip) or 1)]
-            features = self.features([audio[row][offset : offset + size] for row in rows])
-            clips, at = [heard[row] for row in rows], offset / self.sample_rate
-            if self.vocabulary.languages and not clips[0].language:
-                self._detect_languages(clips, features)
-            for row, clip, parts in zip(
-                rows, clips, self._generate(features, clips, options, longest), strict=True
-            ):
-                end = min(at + self.window_s, len(audio[row]) / self.sample_rate)
-                for part in parts:
-                    tokens, begin = part["tokens"].tolist(), at + self._origin(part)
-                    clip.tokens += tokens
-                    clip.segments += self.vocabulary.segment(tokens, begin, end, self._time_s)
+        if short := [row for row, samples in enumerate(audio) if len(samples) <= size]:
+            features = self.features([audio[row] for row in short])
+            self._hear([heard[row] for row in short], features, options, {"do_sample": False})
+        for clip, samples in zip(heard, audio, strict=True):
+            if len(samples) > size:
+                features = self._whole_features(samples)
+                self._hear([clip], features, replace(options, timestamps=True), _long_form(options))
         return [
             Transcript(
                 self.vocabulary.text(clip.tokens), tuple(clip.tokens), tuple(clip.segments), clip.language
             )
             for clip in heard
         ]
+
+    def stream(self, samples: Floats, options: DecodeOptions | None = None) -> Iterator[Segment]:
+        """The segments of a clip `[samples]`, all at once: generate() gives none before it has them all."""
+        yield from self.transcribe([samples], options)[0].segments
+
+    def _whole_features(self, samples: Floats) -> Floats:
+        """Log-mel `[1, mels, frames]` of a whole clip `[samples]`, neither padded nor cut."""
+        batch = self._extractor(
+            samples, sampling_rate=self.sample_rate, truncation=False, padding="longest", return_tensors="np"
+        )
+        return np.asarray(batch.input_features, np.float32)
+
+    def _hear(
+        self, clips: list[_Heard], features: Floats, options: DecodeOptions, how: dict[str, Any]
+    ) -> None:
+        """Decode features `[batch, mels, frames]` in one call of generate(), with the settings `how` besides."""
+        if self.vocabulary.languages and not clips[0].language:
+            self._detect_languages(clips, features[:, :, : self._frames])
+        found = self._generate(features, clips, options, how)
+        for clip, parts in zip(clips, found, strict=True):
+            for part in parts:
+                tokens, begin = part["tokens"].tolist(), self._origin(part)
+                clip.tokens += tokens
+                end = min(begin + self.window_s, clip.seconds)
+                clip.segments += self.vocabulary.segment(tokens, begin, end, self._time_s)
 
     def _detect_languages(self, clips: list[_Heard], features: Floats) -> None:
         """Give each clip its most probable language."""
@@ -134,9 +154,9 @@ class TransformersModel:
             clip.language = codes[index]
 
     def _generate(
-        self, features: Floats, clips: list[_Heard], options: DecodeOptions, longest: int
+        self, features: Floats, clips: list[_Heard], options: DecodeOptions, how: dict[str, Any]
     ) -> list[list[dict[str, Any]]]:
-        """The segments of each row, as generate() gives them; a limit is at most `longest`."""
+        """The segments of each row, as generate() gives them."""
         import torch
 
         wanted: dict[str, Any] = {"return_timestamps": options.timestamps, "num_beams": options.beams}
@@ -145,10 +165,13 @@ class TransformersModel:
         if self.vocabulary.languages:
             wanted |= {"language": [clip.language for clip in clips], "task": options.task}
         if options.max_new_tokens is not None:
+            positions = self._model.config.max_target_positions
+            told = positions // 2 if options.condition_on_previous and len(clips) == 1 else 0
+            longest = positions - told - len(self.prompt(options))  # generate() refuses a limit beyond
             wanted["max_new_tokens"] = min(options.max_new_tokens, longest)
-        found = self._model.generate(
-            torch.from_numpy(features), return_segments=True, do_sample=False, **wanted
-        )
+        if options.fallback:
+            torch.manual_seed(options.fallback.seed)
+        found = self._model.generate(torch.from_numpy(features), return_segments=True, **wanted, **how)
         segments: list[list[dict[str, Any]]] = found["segments"]
         return segments
 
@@ -163,6 +186,19 @@ class TransformersModel:
             return float(part["start"])
         told = int(times[min(1, len(times) - 1)])
         return float(part["end"]) - told * self._time_s
+
+
+def _long_form(options: DecodeOptions) -> dict[str, Any]:
+    """Arguments of generate() for audio longer than a window."""
+    fallback = options.fallback or Fallback((0.0,), None, None, None)
+    return {
+        "temperature": fallback.temperatures,
+        "compression_ratio_threshold": fallback.compression_ratio,
+        "logprob_threshold": fallback.logprob,
+        "no_speech_threshold": fallback.no_speech,
+        "condition_on_prev_tokens": options.condition_on_previous,
+        "top_k": 0,  # draws are from all tokens, as in the paper
+    }
 
 
 def quiet() -> None:

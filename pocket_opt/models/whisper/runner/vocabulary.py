@@ -16,6 +16,7 @@ class Vocabulary:
     Attributes:
         start, end, pad: ids that open a transcript, end it, and fill rows that ended before others.
         languages: code -> id, by id; empty for an English-only model.
+        previous: id before what was said earlier.
         timestamp_begin: id of <|0.00|>; every id from there on is a time.
     """
 
@@ -28,6 +29,8 @@ class Vocabulary:
         named = self._tokenizer.token_to_id("<|notimestamps|>")
         self.no_timestamps: int = generation.get("no_timestamps_token_id", named)
         self.no_speech = self.no_timestamps - 1  # by position: its name is <|nospeech|> or <|nocaptions|>
+        told = self._tokenizer.token_to_id("<|startofprev|>")
+        self.previous: int = generation.get("prev_sot_token_id", told)
         self.timestamp_begin = self.no_timestamps + 1
         languages = generation.get("lang_to_id", {}) if generation.get("is_multilingual", True) else {}
         ordered = sorted(languages.items(), key=itemgetter(1))

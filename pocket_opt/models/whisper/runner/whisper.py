@@ -1,29 +1,24 @@
 """A Whisper model on one of its runtimes: audio in, transcripts out.
 
-Decoding, greedy or by beam search, follows `generate()` of transformers token by token. Audio longer than the model's
-window is cut into consecutive windows that are decoded independently: nothing is lost, but a word on a cut may be heard
-as two.
+Decoding, greedy or by beam search, follows `generate()` of transformers token by token, for audio of any length.
 """
 
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from .audio import Floats
-from .beam import beam
-from .greedy import greedy
+from .long_form import Clip, Reading
+from .mel import whole_features
 from .opening import read_table
 from .rules import Rules, Tokens
-from .search import Found, Prompted
 from .transcript import DecodeOptions, RequestError, Segment, Transcript
 from .vocabulary import Vocabulary
 
@@ -60,25 +55,6 @@ class Backend(Protocol):
         ...
 
 
-@dataclass
-class _Heard:
-    """What a clip of so many seconds has given so far; `logprob` is the sum over `steps` predictions."""
-
-    seconds: float
-    language: str | None
-    tokens: list[int] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    no_speech: float | None = None
-    logprob: float = 0.0
-    steps: int = 0
-
-    def note(self, found: Found) -> None:
-        """Add the probabilities of one more decoding; that of silence counts where the clip begins."""
-        self.no_speech = found.no_speech if self.no_speech is None else self.no_speech
-        self.logprob += found.logprob
-        self.steps += found.steps
-
-
 class Whisper:
     """An exported Whisper model in `directory`, opened on the CPU; `threads` 0 leaves their number to the runtime.
 
@@ -93,9 +69,8 @@ class Whisper:
         began = time.perf_counter()
         table = read_table(directory)
         files = {Path(name).name: name for part in table["components"].values() for name in part["files"]}
-        dims = table["metadata"]["dims"]
+        self._dims = dims = table["metadata"]["dims"]
         self.sample_rate, self.window_s = int(dims["sample_rate"]), float(dims["window_s"])
-        self._longest, self._time_s = int(dims["target_positions"]), self.window_s / dims["source_positions"]
         generation = (directory / files["generation_config.json"]).read_text(encoding="utf-8")
         self._generation = json.loads(generation)
         self.vocabulary = Vocabulary(directory / files["tokenizer.json"], self._generation)
@@ -136,81 +111,43 @@ class Whisper:
         """Transcripts of the clips `[samples]`, decoded as one batch; RequestError for an unknown language."""
         options = options or DecodeOptions()
         self.prompt(options)
-        language = self.vocabulary.spoken(options)
-        heard = [_Heard(len(clip) / self.sample_rate, language) for clip in audio]
-        size = round(self.window_s * self.sample_rate)
-        for offset in range(0, max((len(clip) or 1 for clip in audio), default=0), size):
-            rows = [row for row, clip in enumerate(audio) if offset < (len(clip) or 1)]
-            window = [audio[row][offset : offset + size] for row in rows]
-            self._hear([heard[row] for row in rows], window, offset / self.sample_rate, options)
-        texts = [self.vocabulary.text(clip.tokens) for clip in heard]
+        clips = self._clips(audio, options)
+        for _ in self._read(clips, options):
+            pass
+        return [clip.transcript(self.vocabulary.text(clip.tokens)) for clip in clips]
+
+    def stream(self, samples: Floats, options: DecodeOptions | None = None) -> Iterator[Segment]:
+        """The segments of a clip `[samples]` as soon as their window is decoded; RequestError as above."""
+        options = options or DecodeOptions()
+        self.prompt(options)
+        [clip] = clips = self._clips([samples], options)
+        given = 0
+        for _ in self._read(clips, options):
+            yield from clip.segments[given:]
+            given = len(clip.segments)
+
+    def _clips(self, audio: Sequence[Floats], options: DecodeOptions) -> list[Clip]:
+        """The clips with their features: those of one window at most are computed as one batch."""
+        language, size = self.vocabulary.spoken(options), round(self.window_s * self.sample_rate)
+        short = [samples for samples in audio if len(samples) <= size]
+        batch = iter(self.features(short) if short else ())
         return [
-            Transcript(
-                text,
-                tuple(clip.tokens),
-                tuple(clip.segments),
-                clip.language,
-                clip.no_speech,
-                clip.logprob / max(clip.steps, 1),
+            Clip(
+                next(batch)
+                if len(samples) <= size
+                else whole_features(self._backend.features, samples, size),
+                len(samples) / self.sample_rate,
+                language,
             )
-            for text, clip in zip(texts, heard, strict=True)
+            for samples in audio
         ]
 
-    def _hear(self, clips: list[_Heard], audio: list[Floats], at: float, options: DecodeOptions) -> None:
-        """Decode the window `at` seconds; where speech goes on after what was understood, again from there."""
-        features = self.features(audio)
-        state = self.encode(features)
-        if self.vocabulary.languages and not clips[0].language:
-            self._detect_languages(clips, state)
-        prompts = np.array([self.vocabulary.prompt(options, clip.language) for clip in clips], np.int64)
-        frames, seek = features.shape[2], np.zeros(len(clips), np.int64)
-        limit = int(self._generation.get("max_length") or 20)  # 20 is generate()'s own default
-        new = options.max_new_tokens or self._generation.get("max_new_tokens")
-        while (rows := np.flatnonzero(seek < frames)).size:
-            if seek.any():
-                state = self.encode(np.stack([_shifted(features[row], int(seek[row])) for row in rows]))
-            limit = min((new or limit) + prompts.shape[1], self._longest)
-            prompted = Prompted(state, prompts[rows], limit, options.timestamps)
-            for row, found in zip(rows, self._search(prompted, options), strict=True):
-                clip, start = clips[row], at + float(seek[row]) * self.window_s / frames
-                clip.note(found)
-                runs, times = split_runs(found.tokens, self.vocabulary.timestamp_begin)
-                for run in runs:
-                    clip.tokens += run
-                    end = min(at + self.window_s, clip.seconds)
-                    clip.segments += self.vocabulary.segment(run, start, end, self._time_s)
-                seek[row] += round(times * self._time_s * frames / self.window_s) or frames
-
-    def _search(self, prompted: Prompted, options: DecodeOptions) -> list[Found]:
-        if options.beams == 1:
-            return greedy(self, self._rules, prompted)
-        return beam(self, self._rules, prompted, options.beams, options.length_penalty)
-
-    def _detect_languages(self, clips: list[_Heard], state: Any) -> None:
-        """Give each clip its most probable language."""
-        codes, ids = list(self.vocabulary.languages), list(self.vocabulary.languages.values())
-        logits, _ = self.decode(np.full((len(clips), 1), self.vocabulary.start, np.int64), state)
-        for clip, best in zip(clips, logits[:, -1, ids].argmax(-1), strict=True):
-            clip.language = codes[best]
-
-
-def split_runs(tokens: list[int], first: int) -> tuple[list[list[int]], int]:
-    """Cut a prediction at its pairs of times (ids from `first` on): the runs to keep, and where to read on.
-
-    0: the window is used up. Otherwise the last pair shows that speech goes on there; what follows the pair is
-    dropped, to be decoded again from that time (`_retrieve_segment` of transformers' generate()).
-    """
-    is_time = [token >= first for token in tokens]
-    cuts = [place for place in range(1, len(tokens)) if is_time[place - 1] and is_time[place]]
-    if not cuts:
-        return [tokens], 0
-    read_on = 0
-    if is_time[-2:] == [False, True]:
-        cuts.append(len(tokens))
-    else:
-        read_on = tokens[cuts[-1] - 1] - first
-        cuts[-1] += 1
-    return [tokens[begin:end] for begin, end in itertools.pairwise([0, *cuts])], read_on
+    def _read(self, clips: Sequence[Clip], options: DecodeOptions) -> Iterator[None]:
+        """Read short clips as asked, and those longer than a window by the sequential algorithm."""
+        reading = Reading(self, self._rules, self._generation, self._dims, options)
+        long = [clip for clip in clips if clip.seconds > self.window_s]
+        yield from reading.read([clip for clip in clips if clip.seconds <= self.window_s])
+        yield from reading.for_long().read(long)
 
 
 def without_silence(features: Floats) -> Floats:
@@ -222,11 +159,6 @@ def without_silence(features: Floats) -> Floats:
     sounding = np.flatnonzero((np.ptp(features, axis=1) > 0).any(axis=0))
     needed = (int(sounding[-1]) + 1 if len(sounding) else 0) + KEPT_FRAMES
     return features[:, :, : min(features.shape[2], -(-needed // 32) * 32)]
-
-
-def _shifted(features: Floats, frames: int) -> Floats:
-    """`features` `[mels, frames]` from a frame on, filled up with zeros as transformers does."""
-    return np.pad(features[:, frames:], ((0, 0), (0, frames)))
 
 
 def _open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> Backend:

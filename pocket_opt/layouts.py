@@ -1,0 +1,77 @@
+"""The layout of a bundle while planning: which pass writes the files that a client loads, or why it cannot."""
+
+from __future__ import annotations
+
+from pocket_opt.config.schema import Config
+from pocket_opt.errors import UserError
+from pocket_opt.graph_edits import Draft, read_edits
+from pocket_opt.models.sources import Root
+from pocket_opt.targets.base import Target
+
+NODE, NATIVE = "layout", "native"
+KEY = "bundle.layout"
+DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
+"""Intended precision of the weights -> what transformers.js calls it."""
+
+FIXED_WINDOWS = {"genai": 30.0}
+"""Layout -> the seconds of audio that its client feeds, whatever the model expects."""
+
+
+def layout_draft(config: Config, target: Target, root: Root, last: str) -> Draft | None:
+    """The node that writes the layout after the node `last`; None for our own layout.
+
+    Args:
+        root: the model that `last` was made from.
+
+    Raises:
+        UserError: the layout does not fit the target, the level, the decoder or the model.
+    """
+    layout = config.bundle.layout
+    if layout == NATIVE:
+        return None
+    _check_fit(config, target, root)
+    if NODE in read_edits(config.nodes):
+        raise UserError(
+            f"the node '{NODE}' follows from {KEY}",
+            where=f"nodes.{NODE}",
+            fix=f"set {KEY}, or give your node another name",
+        )
+    params = {"dtype": DTYPES[config.level.intents.weights]} if layout == "transformers_js" else {}
+    return Draft(NODE, f"layout_{layout}", params, {"model": last}, f"{KEY}={layout}")
+
+
+def _check_fit(config: Config, target: Target, root: Root) -> None:
+    layout, window = config.bundle.layout, FIXED_WINDOWS.get(config.bundle.layout)
+    if layout not in target.layouts:
+        raise UserError(
+            f"the target {target.name} cannot write the layout {layout}",
+            where=KEY,
+            allowed=", ".join((NATIVE, *target.layouts)),
+            fix="choose another layout, or target=cpu",
+        )
+    if config.level.intents.format == "source":
+        raise UserError(
+            f"level {config.level.name} keeps the source model, and the layout {layout} is made of ONNX graphs",
+            where=KEY,
+            allowed=f"{NATIVE} at this level: a directory that transformers loads",
+            fix="choose level=BASIC, which gives the same answers, or a higher one",
+        )
+    if config.decoder.name != "kv_cache":
+        raise UserError(
+            f"the layout {layout} needs a decoder with caches, not decoder={config.decoder.name}",
+            where=KEY,
+            fix="set decoder=kv_cache",
+        )
+    if config.audio_context != "full":
+        raise UserError(
+            f"the client of the layout {layout} feeds whole windows, not audio_context={config.audio_context}",
+            where=KEY,
+            fix="set audio_context=full",
+        )
+    if window is not None and root.window_s not in (None, window):
+        raise UserError(
+            f"the client of the layout {layout} feeds {window:g} s at once, and this model takes {root.window_s:g} s",
+            where=KEY,
+            allowed=", ".join(name for name in (NATIVE, *target.layouts) if name not in FIXED_WINDOWS),
+            fix="choose another layout, or a model with a window of 30 s",
+        )
