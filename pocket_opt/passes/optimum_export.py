@@ -3,9 +3,9 @@
 Applies to a model in the Hugging Face layout, also of architectures that no family here builds graphs for, and
 serves as the reference for our own export. It runs in the toolchain `optimum` (`pocket-opt toolchain install optimum`),
 because Optimum's exporter needs an older transformers; no network, no pip and no code from the model there. Every
-`<name>.onnx` becomes a component; shapes stay dynamic. Optimum compares each graph with PyTorch as it exports. A Whisper
-comes out as `encoder_model`, `decoder_model` and its forms with a cache, which the runtimes here do not read: use
-`export_onnx` for what is to be measured here. Source: https://huggingface.co/docs/optimum-onnx.
+`<name>.onnx` becomes a component; shapes stay dynamic. Optimum compares each graph with PyTorch as it exports. A
+Whisper comes out as `encoder_model`, `decoder_model` and its forms with a cache, which the runtimes here do not read:
+use `export_onnx` for what is to be measured here. Source: https://huggingface.co/docs/optimum-onnx.
 """
 
 from __future__ import annotations

@@ -54,7 +54,6 @@ def export(payload: Mapping[str, Any], progress: Callable[[int, int, str], None]
         task=task,
         opset=payload["opset"],
         local_files_only=True,
-        trust_remote_code=False,
         do_validation=True,
         **_sizes(config),
     )
