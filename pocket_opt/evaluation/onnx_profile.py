@@ -17,11 +17,7 @@ def profile_onnx(
     model: Artifact, clip: ForcedClip, plan: Plan, threads: int, scratch: Path
 ) -> tuple[list[NodeTime], int]:
     """Kernel times of passes of `clip`, and how many passes they are. `scratch` holds the raw traces."""
-    table = {
-        "metadata": model.metadata,
-        "components": {name: {"files": part.files} for name, part in model.components.items()},
-    }
-    backend = open_backend(model.root, table, threads, traces=scratch)
+    backend = open_backend(model.root, model.describe(), threads, traces=scratch)
     timed = repeat(lambda: run_forced(backend, clip), plan)
     runs = {name: read_runs(trace) for name, trace in backend.end_traces().items()}
     warmups, passes = len(timed.warmups), len(timed.warmups) + len(timed.samples)
