@@ -192,7 +192,7 @@ def run_node(payload: Mapping[str, Any], progress: Any) -> Any:
         raise refusal from error
 
 
-NOT_THE_MODEL = ("processor", "generation", "client", "result")
+NOT_THE_MODEL = ("processor", "generation", "client", "overrides", "result")
 """Components that are not counted as model files."""
 
 

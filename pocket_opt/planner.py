@@ -27,6 +27,7 @@ from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
 from pocket_opt.precision import OVERRIDES, Rule, combined, file_rules
+from pocket_opt.searches import check_overrides_taken, with_search
 from pocket_opt.targets import load_target, require_installed
 from pocket_opt.toolchains import load_toolchain
 
@@ -116,7 +117,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
             continue
         drafts.append(Draft(step.name, step.pass_name, dict(step.params), {"model": last}, step.why))
         last = step.name
-    drafts, last, removed = apply_edits(drafts, config.nodes, result=last, off=off)
+    drafts, last, removed = apply_edits(with_search(config, drafts), config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
     layout = layout_draft(config, target, roots.get(STUDENT, roots[SOURCE]), last)
     if layout is not None:
@@ -136,7 +137,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         off["calibration"] = "no pass of this variant is calibrated on audio"
     for node in nodes:
         _check_components(node, GRAPHS[config.recipe.family])
-    _check_taken(nodes, config)
+    check_overrides_taken(nodes, config)
     graph = PassGraph(nodes)
     return Plan(
         config,
@@ -155,6 +156,7 @@ def _check_budgets(config: Config) -> None:
     limits = {limit for name in MEASUREMENTS for limit in load_pass(name).limits}
     for level, budget in config.recipe.budget.items():
         check(budget, {*SIZE_LIMITS, *limits}, where=f"recipe.budget.{level}")
+    check(config.budget, {*SIZE_LIMITS, *limits}, where="budget")
 
 
 def _check_decoding(decoding: Decoding) -> None:
@@ -260,16 +262,6 @@ def _node(
         host=host_id() if step.kind == "measure" else None,
         why=draft.why,
     )
-
-
-def _check_taken(nodes: Iterable[Node], config: Config) -> None:
-    """An override file is for quantizers, of which there must be one."""
-    if config.overrides and not any(OVERRIDES in node.params for node in nodes):
-        raise UserError(
-            "no pass of this variant chooses a precision by layer",
-            where=f"overrides={config.overrides}",
-            fix="choose level=HIGH or level=EXTREME, or leave the file out",
-        )
 
 
 def _check_components(node: Node, known: Collection[str]) -> None:

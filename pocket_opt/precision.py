@@ -26,8 +26,8 @@ from pocket_opt.errors import UserError
 
 OVERRIDES, FILE = "overrides", "overrides.yaml"
 """The parameter of quantizers, which is also the component of an artifact; and the component's file."""
-LEFT_FLOAT = "left float by an override"
-"""The reason in a quantizer's report."""
+LEFT_FLOAT, LEFT_TO_OTHERS = "left float by an override", "weight-only by an override"
+"""Reasons in a quantizer's report why layers, perhaps all, were left out."""
 
 Algorithm = Literal["rtn", "k_quant", "hqq", "gptq", "grid"]
 

@@ -119,7 +119,7 @@ def _record(plan: Plan, run: Run) -> VariantRecord:
         components=plan.components,
         nodes=tuple(run.records),
         measurements=measurements,
-        budget=config.recipe.budget.get(level.name, {}),
+        budget=config.level_budget,
         sources={name: dict(root.identity) for name, root in plan.roots.items()},
         verified=verification(plan, measurements),
         license=config.recipe.license,

@@ -28,11 +28,13 @@ PRODUCTS = {"encoder": 2 * ENCODER_LAYERS, "decoder": 4 * DECODER_LAYERS + 1}
 
 
 @cache
-def exported(decoder: str = "kv_cache") -> Artifact:
+def exported(
+    decoder: str = "kv_cache", encoder_layers: int = ENCODER_LAYERS, decoder_layers: int = DECODER_LAYERS
+) -> Artifact:
     """The exported artifact; its files are read-only, as in a store."""
     root = Path(mkdtemp(prefix="exported-whisper-"))
     source = tiny_checkpoint(
-        root / "source", encoder_layers=ENCODER_LAYERS, decoder_layers=DECODER_LAYERS, d_model=WIDTH
+        root / "source", encoder_layers=encoder_layers, decoder_layers=decoder_layers, d_model=WIDTH
     )
     artifact = run_pass("export_onnx", source, root / "onnx", decoder=decoder).artifact
     for part in artifact.components.values():

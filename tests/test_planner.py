@@ -289,6 +289,56 @@ def test_gptq_asks_for_calibration_clips_wherever_it_is_named(inputs: list[str])
     assert caught.value.where == "nodes.weights: params.symmetric"
 
 
+def test_a_search_stands_before_the_first_quantizer_and_keeps_to_the_budget(inputs: list[str]) -> None:
+    found = plan(*inputs, "search=sensitivity")
+    assert builds(found) == [
+        "source",
+        "export",
+        "fuse",
+        "search",
+        "encoder_int8",
+        "weights",
+        "embedding",
+        "fp16",
+    ]
+    assert found.graph["encoder_int8"].inputs == {"model": "search"}
+    search = found.graph["search"]
+    assert search.params["wer_delta"] == 1.0  # the recipe's, for HIGH
+    assert search.params["calibration_digest"]
+    own = plan(*inputs, "search=sensitivity", "budget.wer_delta=0.25")
+    assert own.graph["search"].params["wer_delta"] == 0.25
+    assert own.row_key != found.row_key
+    assert own.config.level_budget == {"wer_delta": 0.25}
+    assert "search" not in builds(plan(*inputs, "search=sensitivity", "~nodes.search"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (["level=BASIC"], "no pass of this variant chooses a precision by layer"),
+        (
+            ["recipe.budget.HIGH={}", "recipe.budget.HIGH.wer_delta=1", "nodes.search.params.wer_delta=2"],
+            "worked out",
+        ),
+        (["level=MEDIUM", "budget.wer_delta=1"], "no pass of this variant chooses a precision by layer"),
+    ],
+)
+def test_a_search_that_cannot_be(inputs: list[str], lines: list[str], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        plan(*inputs, "search=sensitivity", *lines)
+
+
+def test_a_budget_is_needed_and_limits_what_is_measured(inputs: list[str], tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("defaults: [pocket_whisper, _self_]\nbudget: {HIGH: null}\n")
+    lines = [line for line in inputs if "student" not in line]
+    with pytest.raises(UserError):
+        plan(*lines, f"recipe={recipe}", "search=sensitivity")
+    with pytest.raises(UserError, match="did you mean 'wer_delta'") as caught:
+        plan(*inputs, "budget.wer_dleta=1")
+    assert caught.value.where == "budget.wer_dleta"
+
+
 def test_only_a_pass_that_calibrates_is_told_the_clips(
     inputs: list[str], fake_passes: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from pocket_opt.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent.parent
 USER_RECIPES = "POCKET_OPT_RECIPES"
-GROUPS = ("recipe", "target", "level", "decoder", "decoding", "tracking", "experiment")
+GROUPS = ("recipe", "target", "level", "decoder", "decoding", "search", "tracking", "experiment")
 FILE_CHOICE = "file-"
 """Begins the choice that stands for a recipe file which the user named by its path."""
 

@@ -128,6 +128,13 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Search:
+    """How the precision of each layer is chosen."""
+
+    name: Literal["none", "sensitivity"] = "none"  # sensitivity measures layers on calibration audio
+
+
+@dataclass(frozen=True)
 class Tracking:
     """Where runs are recorded."""
 
@@ -193,6 +200,10 @@ class Config:
     decoder: Decoder  # group `decoder`
     decoding: Decoding  # group `decoding`
     tracking: Tracking  # group `tracking`
+    search: Search = field(default_factory=Search)  # group `search`
+    budget: Mapping[str, float] = field(
+        default_factory=dict
+    )  # metric -> upper limit, for the chosen level, on top of the recipe's
     data: Data = field(default_factory=Data)  # your own audio
     overrides: str | None = field(
         default=None, metadata=PLACE
@@ -209,3 +220,8 @@ class Config:
     timeout_s: float = field(default=3600.0, metadata=POSITIVE)  # limit for one node, in seconds
     fail_fast: bool = False  # in a sweep, stop at the first failure
     seed: int = field(default=0, metadata=NOT_NEGATIVE)  # seed of everything random
+
+    @property
+    def level_budget(self) -> Mapping[str, float]:
+        """The limits that hold for the chosen level: the recipe's, and those that were set for this run."""
+        return {**self.recipe.budget.get(self.level.name, {}), **self.budget}

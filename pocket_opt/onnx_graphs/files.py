@@ -21,7 +21,7 @@ from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.block_quantization import BlockTensor
 from pocket_opt.onnx_graphs.writing import ports, save_model
 from pocket_opt.passes.base import Outcome, Progress
-from pocket_opt.precision import LEFT_FLOAT
+from pocket_opt.precision import LEFT_FLOAT, LEFT_TO_OTHERS
 from pocket_opt.worker import silent
 
 CONTRIB = "com.microsoft"
@@ -231,7 +231,7 @@ def rewrite(
     """Apply `change` to the graphs `components` of `source`, one at a time, and pass the others through.
 
     `change` edits a graph, called like its component, in place and returns what it did; `tensors`, the number of
-    tensors it changed, must be in it, and may be 0 only where an override left all float (`left_out`). The outcome's
+    tensors it changed, must be in it, and may be 0 only where overrides left layers out (`left_out`). The outcome's
     report has these by component with the bytes of its files before and after, and the sums.
 
     Raises:
@@ -242,7 +242,7 @@ def rewrite(
         model = load(source.path(name))
         model.graph.name = name
         report = change(model.graph)
-        if not report["tensors"] and LEFT_FLOAT not in report.get("left_out", ()):
+        if not report["tensors"] and not {LEFT_FLOAT, LEFT_TO_OTHERS} & set(report.get("left_out", ())):
             raise PocketOptError(
                 f"nothing could be changed in component '{name}'",
                 where=f"{report}",

@@ -43,6 +43,18 @@ def require_known(artifact: Artifact, rules: Sequence[Rule]) -> None:
         require_matches(names, [rule.pattern for rule in rules], "overrides")
 
 
+def require_unquantized(artifact: Artifact) -> None:
+    """Raise PocketOptError for a layer that is quantized already."""
+    for component, graph in graphs_of(artifact).items():
+        for node in graph:
+            if node.op_type in QUANTIZED:
+                raise PocketOptError(
+                    f"the layer '{node.name}' is quantized already",
+                    where=f"component {component}",
+                    fix="put the search before the quantizers",
+                )
+
+
 def called_for(
     artifact: Artifact, components: Sequence[str], rules: Sequence[Rule], asks: Callable[[Rule | None], bool]
 ) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
-from pocket_opt.precision import LEFT_FLOAT, Rule, searched
+from pocket_opt.precision import LEFT_FLOAT, LEFT_TO_OTHERS, Rule, searched
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _choose(graph: ir.Graph, params: DynamicInt8Params) -> tuple[list[ir.Node], 
         if rule is None or is_dynamic(rule) or (rule.bits in (None, 8) and rule.activations is None):
             found.append(node)
         else:
-            reason = LEFT_FLOAT if rule.bits == "none" else "weight-only by an override"
+            reason = LEFT_FLOAT if rule.bits == "none" else LEFT_TO_OTHERS
             left_out.setdefault(reason, []).append(node.name or "")
     return found, left_out
 

@@ -31,7 +31,7 @@ def test_every_group_has_choices_and_every_choice_one_line() -> None:
 
 
 def test_the_name_in_a_file_is_the_name_of_the_file() -> None:
-    for group in ("target", "level", "decoder", "decoding", "tracking"):
+    for group in ("target", "level", "decoder", "decoding", "search", "tracking"):
         for name, path in groups.choices(group).items():
             assert groups.read_yaml(path)["name"] == name
 

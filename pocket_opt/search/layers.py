@@ -1,0 +1,121 @@
+"""The layers of a model that a search chooses a precision for, alone or in blocks, and what forms cost in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pocket_opt.artifact import Artifact
+from pocket_opt.errors import PocketOptError
+from pocket_opt.onnx_graphs.files import linear_layers, module_of
+from pocket_opt.onnx_graphs.layers import graphs_of
+from pocket_opt.passes.quantize_embedding import find_tied_table
+from pocket_opt.precision import Rule
+
+FLOAT = "float"
+_WEIGHTS = {"activations": "float", "symmetric": False, "algorithm": "k_quant"}
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    FLOAT: {"bits": "none"},
+    "int8_dynamic": {"bits": 8, "activations": "dynamic"},
+    "int8": {"bits": 8, "block_size": 32, "activations": "float"},
+    "int4": {"bits": 4, "block_size": 32, **_WEIGHTS},
+    "int2": {"bits": 2, "block_size": 16, **_WEIGHTS},
+}
+"""What a layer can be stored as; the name, and what its override says."""
+
+EMBEDDING_FORMS = ("int8", "int4")
+"""Forms that the table which lookup and head share can have (symmetric, because its lookup knows no zero points)."""
+
+MANY = 100
+"""Layers from which on whole blocks are chosen: attention or feed-forward part of one layer of the network."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix: its module, the graph it is in, and [K, N], or [d_model, vocabulary] for the tied embedding."""
+
+    name: str
+    component: str
+    shape: tuple[int, int]
+    embedding: bool = False
+
+    def bytes_as(self, form: str) -> int:
+        """Bytes of weights, scales and zero points; floats in 16 bits."""
+        inputs, outputs = self.shape
+        bits, size = FORMS[form]["bits"], FORMS[form].get("block_size")
+        if bits == "none":
+            return 2 * inputs * outputs
+        if size is None:
+            return inputs * outputs + 2 * outputs
+        blocks = -(-inputs // size)
+        zero_points = 0 if self.embedding or FORMS[form].get("symmetric", True) else -(-blocks * bits // 8)
+        return int(outputs * (blocks * (size * bits // 8 + 2) + zero_points))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that get one form; `pattern` matches them and no others."""
+
+    pattern: str
+    layers: tuple[Layer, ...]
+    forms: tuple[str, ...]
+
+    @property
+    def components(self) -> frozenset[str]:
+        """The graphs that hold the layers; keys and values of the decoder's cross-attention are in the encoder."""
+        return frozenset(layer.component for layer in self.layers)
+
+    def bytes_as(self, form: str) -> int:
+        """Bytes of all layers in a form."""
+        return sum(layer.bytes_as(form) for layer in self.layers)
+
+    def rule(self, form: str) -> Rule:
+        """The override that gives the layers this form."""
+        settings = dict(FORMS[form])
+        if self.layers[0].embedding and form != FLOAT:
+            settings = {"bits": settings["bits"], "block_size": 32, "algorithm": "k_quant"}
+        return Rule(self.pattern, **settings)
+
+
+def layers_of(artifact: Artifact) -> list[Layer]:
+    """Every matrix that a quantizer may take, in graph order."""
+    found = []
+    for component, graph in graphs_of(artifact).items():
+        for node in linear_layers(graph):
+            weight = node.inputs[1]
+            assert weight is not None
+            assert weight.const_value is not None
+            inputs, outputs = weight.const_value.shape.numpy()
+            found.append(Layer(module_of(node), component, (inputs, outputs)))
+        try:
+            tied = find_tied_table(graph, component)
+        except PocketOptError:
+            continue  # a graph without a shared table
+        assert tied.table.const_value is not None
+        vocabulary, width = tied.table.const_value.shape.numpy()
+        if width % 32 == 0:
+            found.append(Layer(module_of(tied.lookups[0]), component, (width, vocabulary), embedding=True))
+    return found
+
+
+def groups_of(layers: Sequence[Layer], forms: Mapping[str, Sequence[str]], *, by_block: bool) -> list[Group]:
+    """`layers` in groups, with the forms that may be chosen; `forms` gives those by component."""
+    members: dict[str, list[Layer]] = {}
+    for layer in layers:
+        members.setdefault(_block(layer.name) if by_block else layer.name, []).append(layer)
+    return [Group(pattern, tuple(part), _forms(part[0], forms)) for pattern, part in members.items()]
+
+
+def _forms(layer: Layer, forms: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    allowed: Iterable[str] = forms.get(layer.component, ())
+    return tuple(form for form in allowed if not layer.embedding or form in EMBEDDING_FORMS)
+
+
+def _block(name: str) -> str:
+    """The pattern of the block that a layer belongs to: "*.self_attn.*" for its projections, "*.fc?" for both."""
+    attention = re.fullmatch(r"(.*_attn)\.\w+_proj", name)
+    if attention:
+        return f"{attention[1]}.*"
+    return re.sub(r"\.fc[12]$", ".fc?", name)

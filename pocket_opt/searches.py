@@ -1,0 +1,62 @@
+"""Where a search for the precision of each layer stands in a graph, and when there can be none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+
+from pocket_opt.config.schema import Config
+from pocket_opt.errors import UserError
+from pocket_opt.graph import Node
+from pocket_opt.graph_edits import Draft
+from pocket_opt.passes import load_pass
+from pocket_opt.precision import OVERRIDES
+
+SEARCH, LIMIT = "search", "wer_delta"
+"""The node, and the part of the budget that it keeps to."""
+
+
+def with_search(config: Config, drafts: Sequence[Draft]) -> list[Draft]:
+    """`drafts`, with the search before the first quantizer where the configuration asks for one.
+
+    Raises:
+        UserError: there is no quantizer, or no budget to keep to.
+    """
+    if config.search.name == "none":
+        return list(drafts)
+    for place, draft in enumerate(drafts):
+        if OVERRIDES in {entry.name for entry in fields(load_pass(draft.pass_name).Params)}:
+            search = _draft(config, draft.inputs["model"])
+            behind = replace(draft, inputs={**draft.inputs, "model": SEARCH})
+            return [*drafts[:place], search, behind, *drafts[place + 1 :]]
+    raise _no_quantizer("search=sensitivity", config)
+
+
+def check_overrides_taken(nodes: Iterable[Node], config: Config) -> None:
+    """An override file is for quantizers, of which there must be one; UserError if there is none."""
+    if config.overrides and not any(OVERRIDES in node.params for node in nodes):
+        raise _no_quantizer(f"overrides={config.overrides}", config)
+
+
+def _draft(config: Config, model: str) -> Draft:
+    budget = config.level_budget
+    if LIMIT not in budget:
+        raise UserError(
+            f"the search keeps to a budget, and level {config.level.name} of this recipe has none",
+            where="search=sensitivity",
+            allowed=f"budget.{LIMIT}=POINTS, e.g. 0.5",
+            fix=f"set budget.{LIMIT}=0.5",
+        )
+    params = {LIMIT: budget[LIMIT]}
+    return Draft(
+        SEARCH, "sensitivity_search", params, {"model": model}, "chooses the precision of each layer"
+    )
+
+
+def _no_quantizer(where: str, config: Config) -> UserError:
+    return UserError(
+        "no pass of this variant chooses a precision by layer",
+        where=where,
+        allowed=f"levels whose quantizers on target {config.target.name} take overrides: HIGH and EXTREME on cpu",
+        fix="choose such a level, or leave it out",
+    )
