@@ -41,6 +41,20 @@ def test_twelve_clips(
     _compare(opened, 12, batch, DecodeOptions(language, task, timestamps))
 
 
+@pytest.mark.parametrize(("batch", "beams", "timestamps"), [(1, 2, True), (3, 5, False), (3, 3, True)])
+def test_beams(opened: Callable[[str], SpeechRuntime], batch: int, beams: int, timestamps: bool) -> None:
+    _compare(opened, 6, batch, DecodeOptions("en", timestamps=timestamps, beams=beams, length_penalty=0.6))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("batch", "language", "task", "timestamps"), ASKED)
+@pytest.mark.parametrize("beams", [2, 5])
+def test_beams_on_every_clip(
+    opened: Callable[[str], SpeechRuntime], batch: int, language: str, task: str, timestamps: bool, beams: int
+) -> None:
+    _compare(opened, None, batch, DecodeOptions(language, task, timestamps, beams=beams))
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(("batch", "language", "task", "timestamps"), ASKED)
 def test_every_clip(

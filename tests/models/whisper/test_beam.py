@@ -12,6 +12,7 @@ from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.models.whisper.runner.beam import highest
+from pocket_opt.models.whisper.runner.rules import log_sum_exp
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
 from pocket_opt.models.whisper.runner.whisper import Whisper
 from pocket_opt.runtimes import open_runtime
@@ -77,7 +78,9 @@ def test_the_highest_values_are_found_at_any_width(size: int) -> None:
     scores = np.random.default_rng(size).normal(0, 3, (4, size)).astype(np.float32)
     scores[2, 3:] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    np.testing.assert_array_equal(highest(scores, 10), expected)
+    found = highest(scores, 10)
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+    np.testing.assert_array_equal(*(np.take_along_axis(scores, places, 1) for places in (found, expected)))
 
 
 @pytest.mark.parametrize("beams", [0, 6, -1, 2.5])
@@ -99,3 +102,20 @@ def test_what_was_encoded_is_not_copied_when_beams_change_places(opened: Opened)
     assert all(swapped.encoded[name] is state.encoded[name] for name in state.encoded)
     dropped = model.select(state, [3, 2])
     assert all(len(value.numpy()) == 2 for value in dropped.encoded.values())
+
+
+def test_the_log_probability_is_that_of_the_text_among_allowed_tokens(opened: Opened) -> None:
+    model = opened.exported["kv_cache"]
+    assert isinstance(model, Whisper)
+    options = DecodeOptions("en", max_new_tokens=12, beams=3)
+    [heard] = model.transcribe(SOUNDS[:1], options)
+    prompt, end = model.prompt(options), model.vocabulary.end
+    tokens = [*heard.tokens, *[end] * (len(heard.tokens) < 12)]
+    fed = np.array([[*prompt, *tokens]], np.int64)
+    logits, _ = model.decode(fed, model.encode(model.features(SOUNDS[:1])))
+    total = 0.0
+    for step, token in enumerate(tokens):
+        scores = logits[:, len(prompt) + step - 1].copy()
+        model._rules.apply(scores, np.array([tokens[:step]], np.int64).reshape(1, step), timestamps=False)
+        total += float(scores[0, token] - log_sum_exp(scores)[0])
+    assert heard.avg_logprob == pytest.approx(total / len(tokens), abs=1e-3)

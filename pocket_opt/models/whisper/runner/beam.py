@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,8 @@ from .rules import Rules, Tokens, log_sum_exp
 from .search import Found, Prompted, Steps, silence
 
 BLOCKS = 64
+TINY = 1e-20
+"""Sums of exponentials below this have lost digits: every token of note was forbidden."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,17 @@ def _candidates(
     scores: Floats, fed: Tokens, rules: Rules, prompted: Prompted, count: int
 ) -> tuple[list[list[int]], Floats, Floats]:
     """The best `count` next tokens of each row, their log probabilities among all tokens, and among those allowed."""
-    everything = log_sum_exp(scores)
+    peak = scores.max(-1, keepdims=True)
+    powers = scores - peak
+    np.exp(powers, out=powers)
+    everything = np.log(powers.sum(-1, keepdims=True)) + peak
     rules.apply(scores, fed, timestamps=prompted.timestamps)
+    # Exponentials are most of the work of a step, so those of allowed tokens are not computed again.
+    rest = np.multiply(powers, scores > -np.inf, out=powers).sum(-1, keepdims=True)
+    allowed = log_sum_exp(scores)[:, None] if rest.min() < TINY else np.log(rest) + peak
     best = highest(scores, count)
     values = np.take_along_axis(scores, best, 1)
-    return best.tolist(), values - everything[:, None], values - log_sum_exp(scores)[:, None]
+    return best.tolist(), values - everything, values - allowed
 
 
 def _continued(
@@ -135,7 +142,9 @@ def highest(scores: Floats, count: int) -> Tokens:
     promising = np.argpartition(-peaks, count - 1, axis=1)[:, :count]
     inside = (promising[:, :, None] + columns * np.arange(BLOCKS)).reshape(rows, -1)
     rest = np.broadcast_to(np.arange(columns * BLOCKS, size), (rows, size - columns * BLOCKS))
-    places: Any = np.sort(np.concatenate([inside, rest], axis=1), axis=1)
-    order = np.argsort(-np.take_along_axis(scores, places, 1), axis=1, kind="stable")[:, :count]
-    best: Tokens = np.take_along_axis(places, order, 1)
+    places = np.concatenate([inside, rest], axis=1)
+    negative = -np.take_along_axis(scores, places, 1)
+    first = np.argpartition(negative, count - 1, axis=1)[:, :count]
+    order = np.take_along_axis(negative, first, 1).argsort(axis=1)
+    best: Tokens = np.take_along_axis(np.take_along_axis(places, first, 1), order, 1)
     return best
