@@ -100,8 +100,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     target = load_target(config.target.name)
     if config.level.intents.format == "target":
         require_installed(target)
-    _check_budgets(config)
-    _check_decoding(config.decoding)
+    _check_settings(config)
     roots, off = _roots(config)
     language = _language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
@@ -149,6 +148,11 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         len(data.clips) if data else None,
         graph.keys(),
     )
+
+
+def _check_settings(config: Config) -> None:
+    _check_budgets(config)
+    _check_decoding(config.decoding)
 
 
 def _check_budgets(config: Config) -> None:
