@@ -24,6 +24,7 @@ from pocket_opt.identity import digest, file_digest
 from pocket_opt.report import flat
 from pocket_opt.report.attachments import attachments
 from pocket_opt.results import FailureRecord
+from pocket_opt.tracking_model import EXTERNAL, upload_model
 from pocket_opt.tracking_store import (
     Marker,
     Settings,
@@ -225,7 +226,10 @@ class _Recorder:
         with attachments(manifest, place) as folder:
             self._client.log_artifacts(run_id, str(folder))
         if self._settings.upload_models:
-            self._client.log_artifacts(run_id, str(place), "bundle")
+            if model_id is None:  # an old server gets the plain files
+                self._client.log_artifacts(run_id, str(place), "bundle")
+            else:
+                upload_model(self._client, model_id, place, manifest)
         everything = {**flat.tags(manifest), "bundle": str(place), **tags}
         self._client.log_batch(run_id, values, _params(flat.params(manifest), run), _tags(everything))
         if model_id is not None:
@@ -241,7 +245,7 @@ class _Recorder:
                 self._experiment,
                 name,
                 source_run_id=run_id,
-                tags={"mlflow.model.isExternal": "true", **flat.identity(manifest)},
+                tags={EXTERNAL: "true", **flat.identity(manifest)},
                 params=flat.params(manifest),
                 model_type=manifest["metadata"].get("family"),
             )

@@ -171,7 +171,9 @@ def test_nothing_below_looks_up_to_the_command_line() -> None:
 
 
 def test_mlflow_is_imported_by_tracking_alone() -> None:
-    assert users_of("mlflow") == {"tracking.py"}
+    """The model's code is a file that MLflow runs; nothing here imports it."""
+    assert users_of("mlflow") == {"tracking.py", "tracking_model.py", "mlflow_model.py"}
+    assert not [path for path in modules() if "pocket_opt.mlflow_model" in set(imported(path))]
 
 
 def test_hydra_is_imported_by_the_configuration_and_the_command_line_alone() -> None:

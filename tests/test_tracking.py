@@ -290,6 +290,27 @@ def test_a_failure_that_is_refused_is_no_second_run_later(
 def test_models_are_uploaded_only_when_asked_for(settings: Settings, tmp_path: Path) -> None:
     made = bundle(tmp_path)
     tracked = log_bundle(made.path, replace(settings, upload_models=True))
+    store = client(settings)
+    assert "bundle" not in {item.path for item in store.list_artifacts(tracked.run_id)}
+    experiment = store.get_experiment_by_name("pocket_whisper").experiment_id
+    [model] = store.search_logged_models([experiment])
+    assert model.tags["mlflow.model.isExternal"] == "false"
+    names = {item.path for item in store.list_logged_model_artifacts(model.model_id, "artifacts/HIGH-1")}
+    assert {
+        "artifacts/HIGH-1/encoder.onnx",
+        "artifacts/HIGH-1/run.py",
+        "artifacts/HIGH-1/manifest.json",
+    } <= names
+
+
+def test_an_old_server_gets_the_files_themselves(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise mlflow.MlflowException("no such endpoint")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_logged_model", refuse)
+    tracked = log_bundle(bundle(tmp_path).path, replace(settings, upload_models=True))
     names = {item.path for item in client(settings).list_artifacts(tracked.run_id, "bundle")}
     assert {"bundle/encoder.onnx", "bundle/run.py"} <= names
 
