@@ -17,8 +17,10 @@ FIXED_WINDOWS = {"genai": 30.0}
 """Layout -> the seconds of audio that its client feeds, whatever the model expects."""
 
 
-def layout_draft(config: Config, target: Target, root: Root, last: str) -> Draft | None:
-    """The node that writes the layout after the node `last`; None for our own layout.
+def with_layout(
+    drafts: list[Draft], last: str, config: Config, target: Target, root: Root
+) -> tuple[list[Draft], str]:
+    """`drafts` and the node that writes the layout after `last`, and which node is last; nothing for our own layout.
 
     Args:
         root: the model that `last` was made from.
@@ -28,7 +30,7 @@ def layout_draft(config: Config, target: Target, root: Root, last: str) -> Draft
     """
     layout = config.bundle.layout
     if layout == NATIVE:
-        return None
+        return drafts, last
     _check_fit(config, target, root)
     if NODE in read_edits(config.nodes):
         raise UserError(
@@ -37,7 +39,8 @@ def layout_draft(config: Config, target: Target, root: Root, last: str) -> Draft
             fix=f"set {KEY}, or give your node another name",
         )
     params = {"dtype": DTYPES[config.level.intents.weights]} if layout == "transformers_js" else {}
-    return Draft(NODE, f"layout_{layout}", params, {"model": last}, f"{KEY}={layout}")
+    added = Draft(NODE, f"layout_{layout}", params, {"model": last}, f"{KEY}={layout}")
+    return [*drafts, added], NODE
 
 
 def _check_fit(config: Config, target: Target, root: Root) -> None:

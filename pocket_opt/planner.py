@@ -21,7 +21,7 @@ from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
-from pocket_opt.layouts import layout_draft
+from pocket_opt.layouts import with_layout
 from pocket_opt.measures import SOURCE, measure_context, measures
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
@@ -118,9 +118,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         last = step.name
     drafts, last, removed = apply_edits(with_search(config, drafts), config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
-    layout = layout_draft(config, target, roots.get(STUDENT, roots[SOURCE]), last)
-    if layout is not None:
-        drafts, last = [*drafts, layout], layout.name
+    drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
     context = {
         "measure": measure_context(config, clips_path) | {"language": language},
         "build": {"audio_context": config.audio_context},
