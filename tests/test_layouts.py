@@ -82,8 +82,7 @@ def test_the_node_is_changed_by_its_key_alone() -> None:
     assert (error.where, error.fix) == ("nodes.layout", "set bundle.layout, or give your node another name")
 
 
-def test_a_target_that_cannot_write_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_opt.targets.cpu.Cpu.layouts", ("optimum",))
-    error = refusal("bundle.layout=genai", "level=BASIC", *RANDOM)
-    assert error.what == "the target cpu cannot write the layout genai"
-    assert error.allowed == "native, optimum"
+def test_a_target_that_makes_no_onnx_graphs_says_so() -> None:
+    error = refusal("bundle.layout=optimum", "target=openvino")
+    assert error.what == "the target openvino cannot write the layout optimum"
+    assert (error.allowed, error.fix) == ("native", "choose another layout, or target=cpu")

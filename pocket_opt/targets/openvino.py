@@ -23,6 +23,7 @@ class OpenVino:
     name = "openvino"
     verified = "native"
     packages = (Package("openvino", INSTALL), Package("nncf", INSTALL), Package("onnx", "pip install onnx"))
+    layouts: tuple[str, ...] = ()
     probe_task = "pocket_opt.runtimes.openvino:probe"
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
