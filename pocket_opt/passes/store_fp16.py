@@ -3,7 +3,8 @@
 `compute="stored"` (for CPUs): each float32 initializer becomes float16 with a Cast behind it, which ONNX Runtime folds
 into a float32 constant when it loads the graph. Half the file, no slower, equal memory. Applies to any graph, also
 after quantization, where it halves scales, convolutions and positions. Tensors that float16 does not hold well are
-left out: beyond 65,504, or with a relative error above 0.1 % because they lie among the subnormals.
+left out: beyond 65,504, or with a relative error above 0.1 % because they lie among the subnormals. A table of
+sinusoidal positions is not stored at all but computed at load (`../onnx_graphs/sinusoids.py`).
 
 `compute="native"` (for devices that compute in fp16): values between nodes are float16 too, as far as that is safe
 (`../half_precision.py`). Ports keep their types. On a CPU without fp16 arithmetic it only costs time. LayerNorm must be
@@ -57,7 +58,7 @@ class StoreFp16Params:
 class StoreFp16(Pass[StoreFp16Params]):
     """Halves float32 weights."""
 
-    version = 1
+    version = 2
     Params = StoreFp16Params
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
 
@@ -130,17 +131,26 @@ def _store(graph: ir.Graph, params: StoreFp16Params) -> dict[str, Any]:
     import numpy as np
 
     from pocket_opt.onnx_graphs.files import FLOAT, add_initializer, constant, new_node, remove_initializer
+    from pocket_opt.onnx_graphs.sinusoids import computed, is_sinusoidal
 
     chosen, left_out = _choose(graph, params)
-    first = graph[0]
+    first, formulas = graph[0], []
     for value in chosen:
-        name, half = str(value.name), constant(value).astype(np.float16)
+        name, full = str(value.name), constant(value)
+        if is_sinusoidal(full):
+            formulas.append(name)
+            remove_initializer(graph, value)
+            nodes = computed(graph, name, full.shape)
+            value.replace_all_uses_with(nodes[-1].outputs[0])
+            graph.insert_before(first, nodes)
+            continue
+        half = full.astype(np.float16)
         cast = new_node(name, "Cast", [None], {"to": FLOAT})
         value.replace_all_uses_with(cast.outputs[0])
         remove_initializer(graph, value)
         cast.replace_input_with(0, add_initializer(graph, name, half))
         graph.insert_before(first, cast)
-    return {"tensors": len(chosen), "left_out": left_out}
+    return {"tensors": len(chosen), "computed": formulas, "left_out": left_out}
 
 
 def _convert(graph: ir.Graph, params: StoreFp16Params) -> dict[str, Any]:

@@ -16,6 +16,15 @@ from pocket_opt.onnx_graphs.half_precision import HalfPrecision
 from pocket_opt.passes.store_fp16 import unfit
 
 CONV = "model.encoder.conv1.weight"
+POSITIONS = "model.encoder.embed_positions.weight"
+
+
+def test_sinusoidal_positions_are_computed_and_not_stored(tmp_path: Path) -> None:
+    outcome = run_pass("store_fp16", exported(), tmp_path)
+    computed = {name: part["computed"] for name, part in outcome.did["components"].items()}
+    assert computed == {"encoder": [POSITIONS], "decoder": []}
+    loaded = after_load(outcome.artifact, "encoder", tmp_path)
+    assert not loaded.keys() & {"Sin", "Cos", "Exp", "Range"}
 
 
 def test_files_are_half_as_large_and_answers_are_the_same(tmp_path: Path) -> None:
@@ -38,7 +47,9 @@ def test_casts_are_folded_when_the_graph_is_loaded(tmp_path: Path) -> None:
 
 def test_weights_keep_their_names_and_other_components_their_bytes(tmp_path: Path) -> None:
     artifact = run_pass("store_fp16", exported(), tmp_path).artifact
-    assert set(graph(artifact, "encoder").initializers) == set(graph(exported(), "encoder").initializers)
+    found, expected = (set(graph(model, "encoder").initializers) for model in (artifact, exported()))
+    assert expected - found == {POSITIONS}
+    assert all(name.startswith(POSITIONS) for name in found - expected)
     before, after = digests(exported()), digests(artifact)
     assert {name for name in before if before[name] != after[name]} == {"encoder.onnx", "decoder.onnx"}
 

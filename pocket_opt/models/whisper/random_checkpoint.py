@@ -23,6 +23,7 @@ from pocket_opt.models.whisper.checkpoint import FloatArray, Spec, WhisperDims, 
 from pocket_opt.models.whisper.generation import generation_config
 from pocket_opt.models.whisper.processor_files import write_processor
 from pocket_opt.models.whisper.vocabulary import END_OF_TEXT, START_OF_TRANSCRIPT, Vocabulary
+from pocket_opt.onnx_graphs.sinusoids import sinusoids
 
 LOGIT_STD = 4.0
 """Spread of the logits of text tokens; that of a trained model is of this order."""
@@ -108,13 +109,6 @@ def _weight_std(module: str, shape: tuple[int, ...], dims: WhisperDims) -> float
         # Deeper decoders would otherwise drown the positions in the sum of their layers.
         gain = token_std * LAYER_GAIN * min(1.0, math.sqrt(4 / dims.decoder_layers))
     return gain / math.sqrt(math.prod(shape[1:]))
-
-
-def sinusoids(length: int, width: int) -> FloatArray:
-    """The encoder's fixed positions, as in openai/whisper: sines, then cosines, of geometrically spaced periods."""
-    rates = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
-    angles = np.arange(length)[:, None] * rates[None, :]
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def _write_weights(path: Path, dims: WhisperDims, words: int, seed: int) -> None:
