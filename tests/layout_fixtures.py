@@ -26,8 +26,9 @@ CHAINS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("store_fp16", {}),
     ],
     "EXTREME": [
-        ("weight_only", {"bits": 4, "symmetric": False}),
-        ("quantize_embedding", {}),
+        ("dynamic_int8", {"components": ("encoder",)}),
+        ("weight_only", {"components": ("decoder",), "bits": 4, "symmetric": False}),
+        ("quantize_embedding", {"bits": 4}),
         ("store_fp16", {}),
     ],
 }

@@ -30,7 +30,7 @@ BUILD = {
     "BASIC": ["source", "export", "fuse"],
     "MEDIUM": ["source", "export", "fuse", "fp16"],
     "HIGH": ["source", "export", "fuse", "encoder_int8", "weights", "embedding", "fp16"],
-    "EXTREME": ["source", "student", "export", "fuse", "weights", "embedding", "fp16"],
+    "EXTREME": ["source", "student", "export", "fuse", "encoder_int8", "weights", "embedding", "fp16"],
 }
 OWN = {"quality", "latency", "memory", "profile"}
 COMPARISON = {"baseline.quality", "baseline.latency", "baseline.memory", "degradation", "parity"}
@@ -118,8 +118,10 @@ def test_the_reasons_for_what_is_off(inputs: list[str]) -> None:
 
 def test_intents_and_decoder_choose_parameters(inputs: list[str]) -> None:
     assert plan(*inputs, "level=HIGH").graph["weights"].params["bits"] == 8
-    smallest = plan(*inputs, "level=EXTREME").graph["weights"].params
-    assert (smallest["bits"], smallest["components"]) == (4, ["encoder", "decoder"])
+    smallest = plan(*inputs, "level=EXTREME").graph
+    assert (smallest["weights"].params["bits"], smallest["weights"].params["components"]) == (4, ["decoder"])
+    assert smallest["encoder_int8"].params["components"] == ["encoder"]
+    assert smallest["embedding"].params["bits"] == 4
     assert plan(*inputs, "decoder=basic").graph["export"].params["decoder"] == "basic"
     assert (
         plan(*inputs, "level=BASIC", "level.intents.fusion=none").off["fuse"]

@@ -18,7 +18,7 @@ def build(artifact: Artifact, rules: Sequence[Rule], layers: Sequence[Layer], fo
     matrices = tuple(rule for rule in rules if rule.pattern not in table)
     shared = tuple(rule for rule in rules if rule.pattern in table and rule.bits != "none")
     if any(is_dynamic(rule) for rule in matrices):
-        params = dynamic_int8.DynamicInt8Params(components=(), overrides=matrices)
+        params = dynamic_int8.DynamicInt8Params(components=(), reduce_range=True, overrides=matrices)
         artifact = dynamic_int8.PASS.run({"model": artifact}, params, folder / "dynamic").artifact
     if any(is_weight_only(rule) for rule in matrices):
         chosen = weight_only.WeightOnlyParams(components=(), overrides=matrices)
