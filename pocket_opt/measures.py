@@ -63,6 +63,8 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
         ]
     else:
         off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
+    if config.decoder.name == "all_in_one" and not reference:
+        off["profile"] = "one graph holds all phases; profile decoder=kv_cache, whose graphs are in it"
     without_data = ("quality", BASELINE + "quality", "degradation")
     if not has_data:
         weights = config.recipe.model.weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -13,8 +12,9 @@ from pocket_opt.budget import SIZE_LIMITS, check
 from pocket_opt.calibration import CalibrationClips
 from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
-from pocket_opt.config.schema import Config, Decoding
+from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
+from pocket_opt.decoding_checks import check_decoding
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
 from pocket_opt.graph import Node, PassGraph
@@ -150,7 +150,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
 
 def _check_settings(config: Config) -> None:
     _check_budgets(config)
-    _check_decoding(config.decoding)
+    check_decoding(config)
 
 
 def _check_budgets(config: Config) -> None:
@@ -159,23 +159,6 @@ def _check_budgets(config: Config) -> None:
     for level, budget in config.recipe.budget.items():
         check(budget, {*SIZE_LIMITS, *limits}, where=f"recipe.budget.{level}")
     check(config.budget, {*SIZE_LIMITS, *limits}, where="budget")
-
-
-def _check_decoding(decoding: Decoding) -> None:
-    """The numbers of the beam search fit its name."""
-    if decoding.name == "greedy" and decoding.beams > 1:
-        raise UserError(
-            f"greedy decoding follows one sequence, not {decoding.beams}",
-            where="decoding.beams",
-            fix="choose decoding=beam, or leave decoding.beams=1",
-        )
-    if not math.isfinite(decoding.length_penalty):
-        raise UserError(
-            f"'{decoding.length_penalty}' is no length penalty",
-            where="decoding.length_penalty",
-            allowed="a finite number; 1 is usual",
-            fix="change the value",
-        )
 
 
 def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:

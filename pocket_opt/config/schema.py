@@ -103,8 +103,9 @@ class Decoder:
     """How the text decoder is laid out."""
 
     name: Literal[
-        "basic", "kv_cache", "static"
-    ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix, static has fixed shapes (for NPUs)
+        "basic", "kv_cache", "static", "all_in_one"
+    ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix, static has fixed shapes (for NPUs),
+    # all_in_one is one file from samples to text
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pocket_opt.evaluation.timing import Sample
 
 if TYPE_CHECKING:
-    from pocket_opt.runtimes.base import Audio, Steps, Tokens
+    from pocket_opt.runtimes.base import Audio, OneGraphRuntime, Steps, Tokens
 
 TOKENS_PER_S = 4
 """Rounded up from 150 words a minute (ordinary speech) and 1.4 tokens a word."""
@@ -83,3 +83,12 @@ def run_forced(runtime: Steps, clip: ForcedClip) -> Sample:
     mel, encoder, prefill, *steps = (1000 * (end - start) for start, end in itertools.pairwise(marks))
     total = 1000 * (marks[-1] - marks[0])
     return {"mel": [mel], "encoder": [encoder], "prefill": [prefill], "step": steps, "total": [total]}
+
+
+def run_whole(runtime: OneGraphRuntime, clip: ForcedClip) -> Sample:
+    """Milliseconds in all of a model without steps; it makes as many tokens as the clip has, but of its own choice."""
+    from pocket_opt.runtimes.base import DecodeOptions
+
+    start = time.perf_counter()
+    runtime.hear([clip.audio], DecodeOptions(), new_tokens=len(clip.tokens) + 1)
+    return {"total": [1000 * (time.perf_counter() - start)]}

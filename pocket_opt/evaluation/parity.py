@@ -4,6 +4,7 @@ The variant and the source, each with its own front end, hear the same clips. Co
 encoder's output and the logits. The logits are teacher-forced: both decoders are fed what the *source* says greedily,
 so one different word does not make all that follows incomparable. A second pass feeds two clips as a batch, token by
 token through the cache, and is compared with the same logits of the source: shapes at which caches and masks go wrong.
+A model that is one graph from samples to text shows no numbers on the way; its tokens are compared (`token_parity`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from pocket_opt.data.planned import open_planned
 from pocket_opt.evaluation import fidelity
 from pocket_opt.evaluation.result import Metric, write_result
+from pocket_opt.evaluation.token_parity import ONE_GRAPH, compare_tokens
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned, positive
 from pocket_opt.worker import silent
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pocket_opt.runtimes.base import Audio, Floats, SpeechRuntime, Tokens
 
 BATCH = 2
+COMPARED = ("mel", "encoder", "logits", "batch")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class Parity(Pass[ParityParams]):
 
         source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
         clips = open_planned(params.data_path, params.data_digest).limit(params.clips)
-        found = {name: fidelity.Comparison() for name in ("mel", "encoder", "logits", "batch")}
+        if not model.stepwise:
+            tokens = compare_tokens(source, model, clips, params.max_new_tokens, progress)
+            return write_result(workdir, "parity", tokens, {"left_out": list(COMPARED), "reason": ONE_GRAPH})
+        found = {name: fidelity.Comparison() for name in COMPARED}
         heard: list[Heard] = []
         for done, clip in enumerate(clips, start=1):
             audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]

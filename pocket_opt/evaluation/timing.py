@@ -38,7 +38,7 @@ class Timed:
 
     def pooled(self, phase: str) -> list[float]:
         """Every time of one phase over all samples."""
-        return [value for sample in self.samples for value in sample[phase]]
+        return [value for sample in self.samples for value in sample.get(phase, ())]
 
 
 def repeat(once: Callable[[], Sample], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timed:

@@ -43,7 +43,7 @@ def save(model: ir.Model, workdir: Path, file: str) -> Component:
     """Write `model` as `file` under `workdir`, without initializers that nothing reads; returns the component."""
     drop_unused(model.graph)
     number_names(model.graph)
-    if any(node.domain == CONTRIB for node in model.graph):
+    if any(node.domain == CONTRIB for node in model.graph.all_nodes()):
         model.graph.opset_imports[CONTRIB] = 1
     path = workdir / file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,13 +36,14 @@ def initializer_bytes(model: ir.Model) -> int:
 
 
 def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
-    values = model.graph.initializers.values()
-    return [value.const_value for value in values if value.const_value is not None]
+    """The tensors with raw bytes, which are all but strings."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return [tensor for tensor in tensors if tensor is not None and tensor.dtype != ir.DataType.STRING]
 
 
 def _stream(model: ir.Model, path: Path) -> None:
     tensors = _tensors(model)
-    skeleton = _graph_without_initializers(model.graph)
+    skeleton = _graph_without_tensors(model.graph)
     headers = [_tensor_header(tensor) for tensor in tensors]
     sizes = [len(head) + tensor.nbytes for head, tensor in zip(headers, tensors, strict=True)]
     framed = sum(len(_tag(_INITIALIZER_FIELD, size)) + size for size in sizes)
@@ -59,8 +60,12 @@ def _stream(model: ir.Model, path: Path) -> None:
             file.write(raw)
 
 
-def _graph_without_initializers(graph: ir.Graph) -> bytes:
-    view = ir.GraphView(graph.inputs, graph.outputs, nodes=tuple(graph), name=graph.name)
+def _graph_without_tensors(graph: ir.Graph) -> bytes:
+    """The graph without initializers; only strings, which are short, stay in it."""
+    strings = [value for value in graph.initializers.values() if value.dtype == ir.DataType.STRING]
+    view = ir.GraphView(
+        graph.inputs, graph.outputs, nodes=tuple(graph), initializers=strings, name=graph.name
+    )
     raw: bytes = ir.serde.serialize_graph(view).SerializeToString(deterministic=True)
     return raw
 

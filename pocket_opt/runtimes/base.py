@@ -15,6 +15,7 @@ __all__ = [
     "Audio",
     "DecodeOptions",
     "Floats",
+    "OneGraphRuntime",
     "Segment",
     "SpeechRuntime",
     "State",
@@ -64,11 +65,13 @@ class SpeechRuntime(Steps, Protocol):
         sample_rate: Hz that `features` and `transcribe` expect.
         window_s: seconds of audio that the encoder sees at once.
         load_seconds: time that opening took.
+        stepwise: whether the steps can be called: not where one graph does it all, from samples to text.
     """
 
     sample_rate: int
     window_s: float
     load_seconds: float
+    stepwise: bool
 
     def prompt(self, options: DecodeOptions) -> list[int]:
         """The forced start tokens. Without `options.language` a multilingual model gets only the first one."""
@@ -80,4 +83,12 @@ class SpeechRuntime(Steps, Protocol):
 
     def stream(self, samples: Audio, options: DecodeOptions) -> Iterator[Segment]:
         """The segments of a clip `[samples]`, those of a window as soon as it is decoded."""
+        ...
+
+
+class OneGraphRuntime(SpeechRuntime, Protocol):
+    """A speech model that is not `stepwise`."""
+
+    def hear(self, audio: Sequence[Audio], options: DecodeOptions, *, new_tokens: int) -> list[str]:
+        """The texts of the first windows of clips, each of exactly `new_tokens` tokens."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pocket_opt.errors import PocketOptError
+from pocket_opt.models.whisper.runner.all_in_one import COMPONENT, AllInOne
 from pocket_opt.runtimes.standalone import StandaloneRunner
 
 if TYPE_CHECKING:
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from pocket_opt.passes.base import Progress
 
 
+class AllInOneRunner(StandaloneRunner, AllInOne):
+    """The same for a model that is one graph."""
+
+
 def open_model(artifact: Artifact, *, threads: int = 0) -> StandaloneRunner:
-    """Open the graphs `mel`, `encoder` and `decoder` of `artifact`."""
-    return StandaloneRunner(artifact.root, threads=threads)
+    """Open the graphs `mel`, `encoder` and `decoder` of `artifact`, or the one that does it all."""
+    runner = AllInOneRunner if COMPONENT in artifact.components else StandaloneRunner
+    return runner(artifact.root, threads=threads)
 
 
 def probe(payload: Mapping[str, Any], progress: Progress) -> str:  # noqa: ARG001  (a worker task)

@@ -23,13 +23,13 @@ class Forced:
 
 def force(runtime: SpeechRuntime, audio: Audio, language: str | None, max_new_tokens: int) -> Forced:
     """What `runtime` says of `audio` `[samples]`, in `language` where it knows that, else in the one it detects."""
-    options = DecodeOptions(language=_known(runtime, language), max_new_tokens=max_new_tokens)
+    options = DecodeOptions(language=known_language(runtime, language), max_new_tokens=max_new_tokens)
     said = runtime.transcribe([audio], options)[0]
     prompt = runtime.prompt(DecodeOptions(language=said.language))
     return Forced(np.array([[*prompt, *said.tokens]], np.int64), len(prompt))
 
 
-def _known(runtime: SpeechRuntime, language: str | None) -> str | None:
+def known_language(runtime: SpeechRuntime, language: str | None) -> str | None:
     """`language` if the model knows it, else None: detect it, or English for an English-only model."""
     try:
         runtime.prompt(DecodeOptions(language=language))

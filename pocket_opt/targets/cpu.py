@@ -28,8 +28,14 @@ class Cpu:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """Export, fuse, quantize, store the rest in 16 bits."""
+        one_file = decoder.name == "all_in_one"
         steps = [
-            Step("export", "export_onnx", {"decoder": decoder.name}, "ONNX Runtime reads ONNX"),
+            Step(
+                "export",
+                "export_onnx",
+                {"decoder": "kv_cache" if one_file else decoder.name},
+                "ONNX Runtime reads ONNX",
+            ),
             _switch(
                 Step("fuse", "fuse", why="lossless clean-up and fusion"),
                 intents.fusion == "lossless",
@@ -42,6 +48,8 @@ class Cpu:
                 "16-bit storage",
             ),
         ]
+        if one_file:
+            steps.append(Step("compose", "compose_all_in_one", why="one file from samples to text"))
         if intents.format == "source":
             return [
                 replace(step, off="this level keeps the source model in its own framework") for step in steps

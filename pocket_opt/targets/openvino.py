@@ -16,6 +16,12 @@ from pocket_opt.targets.base import Package, Step
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 INSTALL = "pip install 'pocket_opt[openvino]'"
 
+ELSEWHERE = {
+    "static": "a decoder with static shapes is the source of NPU targets; OpenVINO's caches grow",
+    "all_in_one": "the loop, the rules and the text of a single file are operators that ONNX Runtime runs",
+}
+"""Decoders of other targets, and why."""
+
 
 class OpenVino:
     """See Target."""
@@ -28,10 +34,10 @@ class OpenVino:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """Export, convert, compress the weights, store the rest in 16 bits."""
-        if decoder.name == "static" and intents.format == "target":
+        if decoder.name in ELSEWHERE and intents.format == "target":
             raise UserError(
-                "a decoder with static shapes is the source of NPU targets; OpenVINO's caches grow",
-                where="decoder=static",
+                ELSEWHERE[decoder.name],
+                where=f"decoder={decoder.name}",
                 allowed="kv_cache, basic",
                 fix="choose decoder=kv_cache, or target=cpu",
             )

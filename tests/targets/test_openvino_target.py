@@ -58,9 +58,10 @@ def test_without_the_extra_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -
     assert plan("level=NONE").result == "source"
 
 
-def test_static_shapes_are_refused() -> None:
-    with pytest.raises(UserError, match=r"(?s)decoder=static.*kv_cache, basic"):
-        plan("level=BASIC", "decoder=static")
+@pytest.mark.parametrize("decoder", ["static", "all_in_one"])
+def test_decoders_of_other_targets_are_refused(decoder: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)decoder={decoder}.*kv_cache, basic"):
+        plan("level=BASIC", f"decoder={decoder}")
 
 
 def plan(*lines: str) -> Plan:

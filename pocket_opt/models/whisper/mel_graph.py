@@ -72,8 +72,8 @@ def _dft_basis(graph: GraphBuilder) -> ir.Value:
     """Cosine and sine rows times the periodic Hann window, [402, 1, 400]."""
     turns = np.arange(N_FFT) / N_FFT
     cosines = graph.constant("mel.cosines", np.cos(2 * math.pi * turns))
-    time = graph.op("Range", _scalar(graph, 0), _scalar(graph, N_FFT), _scalar(graph, 1))
-    rows = graph.op("Range", _scalar(graph, 0), _scalar(graph, BINS), _scalar(graph, 1))
+    time = graph.op("Range", graph.scalar(0), graph.scalar(N_FFT), graph.scalar(1))
+    rows = graph.op("Range", graph.scalar(0), graph.scalar(BINS), graph.scalar(1))
     phase = graph.op("Mul", graph.op("Unsqueeze", rows, graph.ints(1)), time)
     real = _lookup(graph, cosines, phase)
     # sin(x) = cos(x - a quarter turn); adding three quarters keeps the index positive.
@@ -100,7 +100,7 @@ def _mel_filters(graph: GraphBuilder, mels: int) -> ir.Value:
     rise = graph.constant("mel.rise", widths[:-1, None])
     fall = graph.constant("mel.fall", widths[1:, None])
     area = graph.constant("mel.area", 2.0 / (edges[2:, None] - edges[:-2, None]))
-    rows = graph.op("Range", _scalar(graph, 0), _scalar(graph, BINS), _scalar(graph, 1))
+    rows = graph.op("Range", graph.scalar(0), graph.scalar(BINS), graph.scalar(1))
     step = graph.constant("mel.bin_hz", np.array(SAMPLE_RATE / N_FFT))
     frequencies = graph.op("Mul", graph.op("Cast", rows, to=_DOUBLE), step)
     up = graph.op("Div", graph.op("Sub", frequencies, lower), rise)
@@ -128,7 +128,3 @@ def _compress(graph: GraphBuilder, energies: ir.Value) -> ir.Value:
         lowest = graph.op("Sub", peak, graph.constant("mel.range", np.array(8, np.float32)))
         four = graph.constant("mel.four", np.array(4, np.float32))
         return graph.op("Div", graph.op("Add", graph.op("Max", log, lowest), four), four)
-
-
-def _scalar(graph: GraphBuilder, value: int) -> ir.Value:
-    return graph.constant(f"const/scalar_{value}", np.array(value, np.int64))

@@ -48,7 +48,7 @@ class OnnxRuntimeBackend:
             raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
         settings = table["metadata"].get("session", {})
         self._sessions = {
-            name: _open_session(
+            name: open_session(
                 directory / table["components"][name]["files"][0], settings, threads, traces and traces / name
             )
             for name in GRAPHS
@@ -180,10 +180,12 @@ def run_session(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip(names, session.run_with_ort_values(names, dict(inputs)), strict=True))
 
 
-def _open_session(file: Path, settings: Mapping[str, Any], threads: int, trace: Path | None) -> Any:
+def open_session(file: Path, settings: Mapping[str, Any], threads: int, trace: Path | None = None) -> Any:
+    """A session on the CPU with the settings a model was built for; `threads` 0 leaves their number to the runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings are about inputs that may be left out
     options.intra_op_num_threads = threads
     level = str(settings.get("graph_optimization", "all")).upper()
     level = "ORT_DISABLE_ALL" if level == "DISABLED" else f"ORT_ENABLE_{level}"

@@ -42,11 +42,16 @@ def read_table(directory: Path) -> dict[str, Any]:
 
 def open_model(directory: Path, *, threads: int = 0) -> Speech:
     """The model in `directory`; `threads` 0 leaves their number to its runtime. RequestError if there is none."""
-    if read_table(directory)["metadata"].get("runtime") == "transformers":
+    table = read_table(directory)
+    if table["metadata"].get("runtime") == "transformers":
         from .transformers_model import TransformersModel, quiet
 
         quiet()
         return TransformersModel(directory, threads=threads)
+    if "all_in_one" in table["components"]:
+        from .all_in_one import AllInOne
+
+        return AllInOne(directory, threads=threads)
     from .whisper import Whisper
 
     return Whisper(directory, threads=threads)

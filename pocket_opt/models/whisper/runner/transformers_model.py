@@ -47,6 +47,8 @@ class TransformersModel:
         vocabulary: its special ids and languages.
     """
 
+    stepwise = True
+
     def __init__(self, directory: Path, *, threads: int = 0) -> None:
         began = time.perf_counter()
         import torch

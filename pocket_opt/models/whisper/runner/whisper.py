@@ -63,7 +63,10 @@ class Whisper:
         window_s: seconds that the encoder sees at once.
         load_seconds: time that opening took.
         vocabulary: its special ids and languages.
+        stepwise: whether `features`, `encode` and `decode` can be called: not where one graph does it all.
     """
+
+    stepwise = True
 
     def __init__(self, directory: Path, *, threads: int = 0) -> None:
         began = time.perf_counter()
@@ -76,16 +79,23 @@ class Whisper:
         self.vocabulary = Vocabulary(directory / files["tokenizer.json"], self._generation)
         self._rules = Rules(self._generation, self.vocabulary, int(dims["vocab"]))
         self._shortens = table["metadata"].get("audio_context") == "auto"
-        self._backend = _open_backend(directory, table, threads)
+        self._open(directory, table, threads)
         self.load_seconds = time.perf_counter() - began
+
+    def _open(self, directory: Path, table: Mapping[str, Any], threads: int) -> None:
+        self._backend = _open_backend(directory, table, threads)
 
     def features(self, audio: Sequence[Floats]) -> Floats:
         """Log-mel `[batch, mels, frames]` of clips `[samples]`, each padded with silence or cut to one window."""
+        return self._backend.features(self._padded(audio))
+
+    def _padded(self, audio: Sequence[Floats]) -> Floats:
+        """Clips as rows `[batch, samples]`, filled up with zeros, cut to one window."""
         longest = min(max(map(len, audio)), round(self.window_s * self.sample_rate))
         batch = np.zeros((len(audio), max(longest, 1)), np.float32)
         for row, clip in zip(batch, audio, strict=True):
             row[: len(clip)] = clip[:longest]
-        return self._backend.features(batch)
+        return batch
 
     def encode(self, features: Floats) -> Any:
         """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""

@@ -1,0 +1,47 @@
+"""Settings of the decoding that contradict one another, refused when planning."""
+
+from __future__ import annotations
+
+import math
+
+from pocket_opt.config.schema import Config, Decoding
+from pocket_opt.errors import UserError
+
+
+def check_decoding(config: Config) -> None:
+    """Raise UserError where the search, its numbers and the decoder do not fit together."""
+    _check_numbers(config.decoding)
+    _check_one_file(config)
+
+
+def _check_one_file(config: Config) -> None:
+    """What a caller does between the graphs, a file that holds them all cannot have."""
+    outside = {
+        "decoding=beam": config.decoding.name == "beam",
+        "audio_context=auto": config.audio_context == "auto",
+    }
+    for setting, asked in outside.items():
+        if asked and config.decoder.name == "all_in_one":
+            raise UserError(
+                f"{setting} is done between the graphs, and decoder=all_in_one has one graph that decodes greedily",
+                where=f"{setting} decoder=all_in_one",
+                allowed="decoding=greedy, audio_context=full",
+                fix=f"leave {setting.partition('=')[0]} as it is, or choose decoder=kv_cache",
+            )
+
+
+def _check_numbers(decoding: Decoding) -> None:
+    """The numbers of the beam search fit its name."""
+    if decoding.name == "greedy" and decoding.beams > 1:
+        raise UserError(
+            f"greedy decoding follows one sequence, not {decoding.beams}",
+            where="decoding.beams",
+            fix="choose decoding=beam, or leave decoding.beams=1",
+        )
+    if not math.isfinite(decoding.length_penalty):
+        raise UserError(
+            f"'{decoding.length_penalty}' is no length penalty",
+            where="decoding.length_penalty",
+            allowed="a finite number; 1 is usual",
+            fix="change the value",
+        )

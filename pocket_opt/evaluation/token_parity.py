@@ -1,0 +1,39 @@
+"""How many tokens a variant has in common with the source model, where its logits cannot be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pocket_opt.evaluation.result import Metric
+
+if TYPE_CHECKING:
+    from pocket_opt.data.dataset import Dataset
+    from pocket_opt.passes.base import Progress
+    from pocket_opt.runtimes.base import SpeechRuntime
+
+ONE_GRAPH = "the model is one graph from samples to text, which shows neither features nor logits"
+
+
+def compare_tokens(
+    source: SpeechRuntime, model: SpeechRuntime, clips: Dataset, limit: int, progress: Progress
+) -> dict[str, Metric]:
+    """Agreement in percent of the greedy tokens (at most `limit`) and texts of the clips' first windows."""
+    from pocket_opt.runtimes.base import DecodeOptions
+    from pocket_opt.runtimes.teacher_forcing import known_language
+
+    equal = total = texts = 0
+    for done, clip in enumerate(clips, start=1):
+        audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]
+        options = DecodeOptions(language=known_language(source, clip.language), max_new_tokens=limit)
+        [expected], [found] = source.transcribe([audio], options), model.transcribe([audio], options)
+        equal += sum(one == other for one, other in zip(expected.tokens, found.tokens, strict=False))
+        total += max(len(expected.tokens), len(found.tokens))
+        texts += expected.text == found.text
+        progress(done, len(clips), "clips")
+    how = f"greedy, each model its own tokens, at most {limit} a clip; {ONE_GRAPH}"
+    return {
+        "token_agreement": Metric(
+            100 * equal / max(total, 1), "%", total, f"tokens equal place by place; {how}"
+        ),
+        "equal_texts": Metric(100 * texts / len(clips), "%", len(clips), f"clips with the same text; {how}"),
+    }

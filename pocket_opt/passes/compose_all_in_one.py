@@ -1,0 +1,123 @@
+"""One ONNX file from samples to text: mel front end, encoder, token loop with its rules, detokenizer.
+
+Applies to the exported graphs of a Whisper whose decoder has a cache, whatever was fused or quantized in them; comes
+last. Nothing but ONNX Runtime is needed to run the file. Weights are stored once, so it is no larger than the files it
+replaces, tokenizer included. It decodes one window as the runner does; longer audio stays with a caller.
+How it is built: ../models/whisper/all_in_one/.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocket_opt.errors import PocketOptError
+from pocket_opt.passes.base import Inputs, NoParams, Outcome, Pass, Progress
+from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from pocket_opt.artifact import Artifact
+
+FILE = "all_in_one.onnx"
+NODES_BYTES = 100_000
+"""Above what the loop, the rules and the text take; a weight that was stored twice would take more."""
+
+
+class ComposeAllInOne(Pass[NoParams]):
+    """Replaces the graphs mel, encoder and decoder by one."""
+
+    version = 1
+    tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
+
+    def requires(self, inputs: Inputs, params: NoParams) -> None:  # noqa: ARG002
+        """The three graphs are there, and the decoder has a cache."""
+        from pocket_opt.models.whisper.all_in_one.composition import PARTS
+        from pocket_opt.onnx_graphs.files import require_graphs
+
+        model = inputs["model"]
+        require_graphs(model, PARTS)
+        if not any(port.name.startswith("past_") for port in model.components["decoder"].inputs):
+            raise PocketOptError(
+                "the decoder has no cache, so a loop around it would read all tokens again at each step",
+                where="component decoder",
+                fix="export it with decoder=kv_cache",
+            )
+        if model.metadata.get("audio_context") == "auto":
+            raise PocketOptError(
+                "a caller shortens the audio's context, and inside one graph there is none",
+                where="audio_context=auto",
+                allowed="audio_context=full",
+                fix="leave the context full, or choose decoder=kv_cache",
+            )
+
+    def run(
+        self,
+        inputs: Inputs,
+        params: NoParams,  # noqa: ARG002
+        workdir: Path,
+        progress: Progress = silent,
+    ) -> Outcome:
+        """Compose the file; what it replaces is not carried on."""
+        from pocket_opt.models.whisper.all_in_one.composition import NAME, PARTS, compose
+        from pocket_opt.onnx_graphs.files import save
+        from pocket_opt.onnx_graphs.writing import count_operators
+
+        source = inputs["model"]
+        model = compose(source)
+        nodes = list(model.graph.all_nodes())
+        settings = source.metadata.get("session", {})
+        model.metadata_props["session"] = json.dumps(settings, sort_keys=True)
+        part = save(model, workdir, FILE)
+        artifact = source.carry(workdir, without=PARTS).with_component(NAME, part, decoder=NAME)
+        progress(1, 1, "graphs")
+        return Outcome(
+            artifact, {**_sizes(source, artifact), "nodes": len(nodes), "operators": count_operators(nodes)}
+        )
+
+    def ensures(self, inputs: Inputs, params: NoParams, outcome: Outcome) -> None:  # noqa: ARG002
+        """The ONNX checker accepts the file, ONNX Runtime hears a window of noise, and the file has not grown."""
+        from pocket_opt.models.whisper.all_in_one.composition import NAME
+        from pocket_opt.onnx_graphs.checks import check_structure
+
+        check_structure(outcome.artifact.path(NAME), NAME)
+        _hear_noise(outcome.artifact)
+        if outcome.did["bytes_after"] > outcome.did["bytes_before"] + NODES_BYTES:
+            raise PocketOptError(
+                "the composed file is larger than what it replaces",
+                where=f"{outcome.did['bytes_after']} bytes instead of {outcome.did['bytes_before']}",
+                fix="report this with the model's shapes: a weight is stored twice",
+            )
+
+
+def _sizes(source: Artifact, result: Artifact) -> dict[str, Any]:
+    """Bytes of what is replaced, the tokenizer included, and of the file."""
+    from pocket_opt.models.whisper.all_in_one.composition import NAME, PARTS
+
+    tokenizer = source.file("processor", "tokenizer.json").stat().st_size
+    before = sum(source.size(name) for name in PARTS) + tokenizer
+    return {"bytes_before": before, "bytes_after": result.size(NAME)}
+
+
+def _hear_noise(artifact: Artifact) -> None:
+    """Run two rows of a short noise for a few tokens; PocketOptError where a text or a token is missing."""
+    import numpy as np
+
+    from pocket_opt.models.whisper.all_in_one.composition import NAME
+    from pocket_opt.onnx_graphs.checks import open_session
+
+    session = open_session(artifact, NAME)
+    names = [port.name for port in session.get_outputs()]
+    audio = np.random.default_rng(0).standard_normal((2, 1600)).astype(np.float32)
+    found = dict(
+        zip(names, session.run(names, {"audio": audio, "max_new_tokens": np.array([4])}), strict=True)
+    )
+    if len(found["text"]) != len(audio) or not 1 <= found["tokens"].shape[1] <= 4:
+        raise PocketOptError(
+            "the composed file does not answer every row",
+            where=f"{len(found['text'])} texts, tokens {found['tokens'].shape}",
+            fix="report this with the version of onnxruntime",
+        )
+
+
+PASS = ComposeAllInOne()

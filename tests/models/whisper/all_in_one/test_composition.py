@@ -1,0 +1,128 @@
+"""One graph says what the host loop says: every row, language, task, times, limits, and windows that are read again."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import onnxruntime
+import pytest
+from exported_whisper import run_pass
+from runner_fixtures import export, sound, talkative_checkpoint
+
+from pocket_opt.models.whisper.runner.all_in_one import AllInOne
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
+from pocket_opt.models.whisper.runner.whisper import Whisper
+
+SECONDS = (2.0, 4.0, 0.5)
+CASES = {
+    "detected": DecodeOptions(),
+    "told": DecodeOptions("de", "translate"),
+    "times": DecodeOptions("en", timestamps=True),
+    "few": DecodeOptions("en", max_new_tokens=3),
+    "detected times": DecodeOptions(timestamps=True, max_new_tokens=12),
+}
+
+
+@cache
+def pair(seed: int = 3, *, multilingual: bool = True, pad: int | None = None) -> tuple[Whisper, AllInOne]:
+    """The host loop and the graph of the same small random model."""
+    root = Path(mkdtemp(prefix="all-in-one-"))
+    source = talkative_checkpoint(root / "source", seed=seed, multilingual=multilingual, pad=pad)
+    parts = export(source, root / "parts")
+    run_pass("compose_all_in_one", parts, root / "one")
+    return Whisper(root / "parts"), AllInOne(root / "one")
+
+
+def opened(graph: AllInOne) -> onnxruntime.InferenceSession:
+    """The graph's session, as a caller without this package has it."""
+    return graph._graph
+
+
+def same(host: Whisper, graph: AllInOne, audio: list[np.ndarray], options: DecodeOptions) -> None:
+    for expected, found in zip(
+        host.transcribe(audio, options), graph.transcribe(audio, options), strict=True
+    ):
+        assert (found.tokens, found.text) == (expected.tokens, expected.text)
+        assert (found.segments, found.language) == (expected.segments, expected.language)
+        assert found.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-3, abs=1e-6)
+        assert found.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_batch_of_three_is_heard_alike(case: str, seed: int) -> None:
+    audio = [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)]
+    same(*pair(seed), audio, CASES[case])
+
+
+@pytest.mark.parametrize("options", [DecodeOptions(), DecodeOptions(timestamps=True)], ids=["plain", "times"])
+def test_an_english_only_model_is_told_nothing(options: DecodeOptions) -> None:
+    host, graph = pair(multilingual=False)
+    same(host, graph, [sound(4, 0), sound(1, 1)], options)
+    assert "spoken_language" not in [port.name for port in opened(graph).get_outputs()]
+
+
+def test_rows_that_ended_are_padded() -> None:
+    same(*pair(pad=7), [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)], CASES["detected"])
+
+
+def test_long_audio_is_heard_window_by_window() -> None:
+    _, graph = pair()
+    long, short = sound(9.5, 0), sound(3, 1)
+    whole, other = graph.transcribe([long, short], CASES["times"])
+    parts = [
+        graph.transcribe([long[begin : begin + 64_000]], CASES["times"])[0] for begin in (0, 64_000, 128_000)
+    ]
+    assert whole.tokens == tuple(token for part in parts for token in part.tokens)
+    assert [part.start for part in whole.segments] == [
+        round(4 * number + one.start, 3) for number, part in enumerate(parts) for one in part.segments
+    ]
+    assert list(graph.stream(long, CASES["times"])) == list(whole.segments)
+    assert other == graph.transcribe([short], CASES["times"])[0]
+
+
+def test_nothing_but_audio_is_needed() -> None:
+    host, graph = pair()
+    session = opened(graph)
+    [text, *_] = session.run(None, {"audio": sound(3, 1)[None]})
+    assert text.tolist() == [host.transcribe([sound(3, 1)])[0].text]
+    assert [port.name for port in session.get_inputs()] == ["audio"]
+
+
+def test_rows_have_languages_and_frames_of_their_own() -> None:
+    _, graph = pair()
+    session = opened(graph)
+    audio = np.stack([sound(4, 0)] * 3)
+    feeds = {"audio": audio, "language": np.array(["de", "", "en"]), "start_frame": np.array([0, 0, 120])}
+    tokens, language = session.run(["tokens", "spoken_language"], feeds)
+    for row in range(3):
+        alone = {name: value[row : row + 1] for name, value in feeds.items()}
+        only, code = session.run(["tokens", "spoken_language"], alone)
+        assert language[row] == code[0]
+        assert tokens[row, : only.shape[1]].tolist() == only[0].tolist()
+
+
+@pytest.mark.parametrize(("name", "value"), [("language", "xx"), ("task", "sing")])
+def test_an_unknown_code_stops_the_run_at_a_node_that_says_so(name: str, value: str) -> None:
+    _, graph = pair()
+    session = opened(graph)
+    with pytest.raises(Exception, match=f"unknown_{name}"):
+        session.run(None, {"audio": sound(1, 0)[None], name: np.array([value])})
+
+
+def test_as_many_tokens_as_a_measurement_wants() -> None:
+    _, graph = pair()
+    session = opened(graph)
+    many = np.array([30])
+    feeds = {"audio": sound(1, 0)[None], "max_new_tokens": many, "min_new_tokens": many}
+    [tokens] = session.run(["tokens"], feeds)
+    assert tokens.shape == (1, 30)
+    assert graph.vocabulary.end not in tokens
+
+
+def test_beams_are_refused() -> None:
+    with pytest.raises(RequestError, match="greedily"):
+        pair()[1].transcribe([sound(1, 0)], DecodeOptions(beams=3))

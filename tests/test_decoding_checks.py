@@ -1,0 +1,38 @@
+"""Decoders and searches that do not fit together end before any work; one file ends the chain and has no profile."""
+
+from __future__ import annotations
+
+import pytest
+
+from pocket_opt.config.loading import load
+from pocket_opt.errors import UserError
+from pocket_opt.planner import Plan, plan_variant
+
+
+def plan(*lines: str) -> Plan:
+    return plan_variant(load(lines), lines)
+
+
+@pytest.mark.parametrize("setting", ["decoding=beam", "audio_context=auto"])
+def test_what_happens_between_graphs_is_refused_for_one_graph(setting: str) -> None:
+    with pytest.raises(UserError, match="done between the graphs") as caught:
+        plan("decoder=all_in_one", setting)
+    assert "decoder=kv_cache" in str(caught.value.fix)
+    plan("decoder=kv_cache", setting)
+
+
+@pytest.mark.parametrize("level", ["BASIC", "HIGH"])
+def test_one_file_is_composed_last_and_has_no_profile(level: str) -> None:
+    found = plan("decoder=all_in_one", f"level={level}")
+    builds = [node for node in found.graph if node.kind == "build"]
+    assert builds[-1].pass_name == "compose_all_in_one"
+    assert found.result == "compose"
+    assert next(node for node in builds if node.name == "export").params["decoder"] == "kv_cache"
+    assert "one graph holds all phases" in found.off["profile"]
+
+
+def test_the_source_model_is_composed_of_nothing() -> None:
+    found = plan("decoder=all_in_one", "level=NONE")
+    assert found.result == "source"
+    assert "compose" in found.off
+    assert "profile" not in found.off
