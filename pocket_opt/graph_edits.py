@@ -14,6 +14,7 @@ from typing import Any
 from pocket_opt.config.parsing import parse
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.passes import MEASUREMENTS, load_pass
+from pocket_opt.targets.base import Step
 
 BASELINE = "baseline"
 MEASURE_NODES = (*MEASUREMENTS, *(f"{BASELINE}.{name}" for name in MEASUREMENTS))
@@ -40,6 +41,16 @@ class Edit:
     after: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     enabled: bool = True
+
+
+def chain(steps: Sequence[Step], root: str) -> list[Draft]:
+    """The steps of a target as nodes behind `root`."""
+    drafts: list[Draft] = []
+    for step in steps:
+        inputs = {edge: name or root for edge, name in step.inputs.items()}
+        inputs = inputs or {"model": drafts[-1].name if drafts else root}
+        drafts.append(Draft(step.name, step.pass_name, dict(step.params), inputs, step.why))
+    return drafts
 
 
 def apply_edits(

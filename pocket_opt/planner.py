@@ -18,7 +18,7 @@ from pocket_opt.decoding_checks import check_decoding
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
 from pocket_opt.graph import Node, PassGraph
-from pocket_opt.graph_edits import Draft, Edit, apply_edits, read_edits
+from pocket_opt.graph_edits import Draft, Edit, apply_edits, chain, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
 from pocket_opt.layouts import with_layout
@@ -98,8 +98,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         UserError: the first thing in the inputs that cannot be carried out.
     """
     target = load_target(config.target.name)
-    if config.level.intents.format == "target":
-        require_installed(target)
+    require_installed(target, config.level.intents)
     _check_settings(config)
     roots, off = _roots(config)
     language = _language(config.decoding.language, roots[SOURCE])
@@ -110,12 +109,10 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     if STUDENT in roots:
         drafts.append(_root_draft(STUDENT, roots[STUDENT], "the level asks for a student"))
         last = STUDENT
-    for step in target.steps(config.level.intents, config.decoder):
-        if step.off:
-            off[step.name] = step.off
-            continue
-        drafts.append(Draft(step.name, step.pass_name, dict(step.params), {"model": last}, step.why))
-        last = step.name
+    steps = target.steps(config.level.intents, config.decoder)
+    off |= {step.name: step.off for step in steps if step.off}
+    taken = chain([step for step in steps if not step.off], last)
+    drafts, last = drafts + taken, taken[-1].name if taken else last
     drafts, last, removed = apply_edits(with_search(config, drafts), config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
     drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))

@@ -13,7 +13,7 @@ from pocket_opt.results import NodeRecord
 Metrics = dict[str, dict[str, dict[str, Any]]]
 """group -> name -> `{"value", "unit", "n", "method"}`."""
 
-GROUPS = ("quality", "size", "latency", "memory", "parity", "profile")
+GROUPS = ("quality", "size", "latency", "memory", "parity", "profile", "race")
 MB = 1e6
 _SETTINGS = ("processor", "json")
 """Formats of components that are no model files: tokenizer, preprocessor, generation settings."""

@@ -74,7 +74,7 @@ def make_rows(manifests: Iterable[Mapping[str, Any]]) -> list[Row]:
 def _row(manifest: Mapping[str, Any]) -> Row:
     return Row(
         recipe=manifest["recipe"],
-        target=manifest["target"],
+        target=_target(manifest),
         level=manifest["level"],
         level_rank=manifest["level_rank"],
         overrides=tuple(manifest["overrides"]),
@@ -85,6 +85,12 @@ def _row(manifest: Mapping[str, Any]) -> Row:
         values=_values(manifest),
         manifest=manifest,
     )
+
+
+def _target(manifest: Mapping[str, Any]) -> str:
+    """The target; with the runtime, where the target chose between several."""
+    chosen = manifest["metadata"].get("chosen")
+    return f"{manifest['target']} ({chosen['runtime']})" if chosen else str(manifest["target"])
 
 
 def _values(manifest: Mapping[str, Any]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pocket_opt.config.schema import Intents
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.targets.base import Target
 
@@ -25,9 +26,9 @@ def load_target(name: str) -> Target:
     return target
 
 
-def require_installed(target: Target) -> None:
+def require_installed(target: Target, intents: Intents) -> None:
     """Raise UserError, before anything is built, for a package that the target needs and this machine lacks."""
-    for package in target.packages:
+    for package in target.packages if intents.format == "target" else ():
         try:
             version(package.distribution)
         except PackageNotFoundError:

@@ -16,6 +16,8 @@ class Step:
     Attributes:
         name: the node's name in the graph.
         off: why this step is not taken at this level; empty if it is.
+        inputs: edge -> name of the step it comes from, "" for the source model (or the student). Without any, the step
+            takes the model of the step before it.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Step:
     params: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
     off: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""Any 64-bit CPU, through whichever of ONNX Runtime and OpenVINO is faster on this machine.
+
+Both are built as their own targets build them, race against each other, and the winner is the result. Which one that is
+depends on the processor (integer kernels without VNNI, bfloat16) and on the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocket_opt.config.schema import Decoder, Intents
+from pocket_opt.targets.base import Step
+from pocket_opt.targets.cpu import TARGET as CPU
+from pocket_opt.targets.openvino import TARGET as OPENVINO
+
+BRANCHES = (CPU, OPENVINO)
+
+
+class CpuBest:
+    """See Target."""
+
+    name = "cpu_best"
+    verified = "native"
+    packages = tuple(dict.fromkeys((*CPU.packages, *OPENVINO.packages)))
+    probe_task = OPENVINO.probe_task
+
+    def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
+        """Both chains, each from the source on, the race and the choice."""
+        chains = [_branch(target.name, target.steps(intents, decoder)) for target in BRANCHES]
+        steps = [step for chain in chains for step in chain]
+        if intents.format == "source":
+            return steps
+        first, second = (next(step.name for step in reversed(chain) if not step.off) for chain in chains)
+        models = {"first": first, "second": second}
+        return [
+            *steps,
+            Step("race", "race", why="the two take turns at the same clip", inputs=models),
+            Step(
+                "choose",
+                "choose_fastest",
+                why="the faster one is the result",
+                inputs={**models, "race": "race"},
+            ),
+        ]
+
+
+def _branch(target: str, steps: list[Step]) -> list[Step]:
+    """The steps of one target under names of their own; the first that is taken begins at the source."""
+    renamed, last = [], ""
+    for step in steps:
+        name = f"{target}_{step.name}"
+        renamed.append(replace(step, name=name, inputs={"model": last}))
+        last = last if step.off else name
+    return renamed
+
+
+TARGET = CpuBest()
