@@ -648,6 +648,7 @@ class _Board:
     """A target that takes other steps, as one of another room would."""
 
     steps_taken: tuple[Step, ...]
+    packages: tuple[Any, ...] = ()
 
     def steps(self, intents: Intents, decoder: Any) -> list[Step]:
         return list(self.steps_taken)
