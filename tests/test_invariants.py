@@ -239,6 +239,7 @@ def test_every_target_is_complete() -> None:
         target = load_target(name)
         assert target.name == name
         assert target.verified in ("native", "simulator", "structural")
+        assert isinstance(target.layouts, tuple)
         module, _, function = target.probe_task.partition(":")
         path = (ROOT / module.replace(".", "/")).with_suffix(".py")
         assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree(path).body)

@@ -82,7 +82,8 @@ def test_the_node_is_changed_by_its_key_alone() -> None:
     assert (error.where, error.fix) == ("nodes.layout", "set bundle.layout, or give your node another name")
 
 
-def test_a_target_that_makes_no_onnx_graphs_says_so() -> None:
-    error = refusal("bundle.layout=optimum", "target=openvino")
-    assert error.what == "the target openvino cannot write the layout optimum"
+@pytest.mark.parametrize("target", ["openvino", "cpu_best"])
+def test_a_target_that_may_make_no_onnx_graphs_says_so(target: str) -> None:
+    error = refusal("bundle.layout=optimum", f"target={target}")
+    assert error.what == f"the target {target} cannot write the layout optimum"
     assert (error.allowed, error.fix) == ("native", "choose another layout, or target=cpu")

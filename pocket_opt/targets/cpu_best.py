@@ -22,6 +22,7 @@ class CpuBest:
     name = "cpu_best"
     verified = "native"
     packages = tuple(dict.fromkeys((*CPU.packages, *OPENVINO.packages)))
+    layouts: tuple[str, ...] = ()
     probe_task = OPENVINO.probe_task
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
