@@ -1,9 +1,9 @@
 """Any 64-bit CPU through ONNX Runtime.
 
 INT8 is dynamic for the encoder (large matrix products, where integer arithmetic pays) and weight-only for the decoder
-(one token at a time, where reading the weights is the cost). INT4 is for the decoder and its embedding alone: 4-bit
-weights make an encoder slower than fp32 (1.5 times on AVX2), integer products faster. FP16 is stored, not computed: the
-casts are folded at load, so it comes last.
+(one token at a time, where reading the weights is the cost). INT4 is for the decoder, its embedding, and one layer in
+six of the encoder, for the size: 4-bit weights make an encoder slower than fp32 (1.5 times on AVX2), integer products
+faster. FP16 is stored, not computed: the casts are folded at load, so it comes last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from pocket_opt.config.schema import Decoder, Intents
 from pocket_opt.targets.base import Package, Step
 
+SMALLER = "*.fc2/*"
+"""Layers of the encoder that take 4 bits where weights do; integer products make the others quicker, and cost bytes."""
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 
 
@@ -64,7 +66,7 @@ def _quantization(intents: Intents) -> list[Step]:
     encoder = Step(
         "encoder_int8",
         "dynamic_int8",
-        {"components": ["encoder"], "reduce_range": True},
+        {"components": ["encoder"], "reduce_range": True, **({"exclude": [SMALLER]} if bits == 4 else {})},
         "integer matrix products in the encoder; 7 bits keep x86 without VNNI exact and fast",
     )
     weights = Step(
@@ -88,10 +90,10 @@ def _quantization(intents: Intents) -> list[Step]:
 
 def _weight_params(bits: int, *, dynamic: bool) -> dict[str, Any]:
     """4 bits need zero points and fitted scales to hold; 8 bits do not."""
-    components = ["decoder"] if dynamic else ["encoder", "decoder"]
+    both = ["encoder", "decoder"]
     if bits == 4:
-        return {"components": components, "bits": 4, "symmetric": False, "algorithm": "k_quant"}
-    return {"components": components, "bits": bits}
+        return {"components": both, "bits": 4, "symmetric": False, "algorithm": "k_quant"}
+    return {"components": ["decoder"] if dynamic else both, "bits": bits}
 
 
 def _switch(step: Step, on: bool, what: str) -> Step:
