@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from conftest import Command
+from real_command import Command
 
 from pocket_opt.bundle.validation import validate_bundle
 from pocket_opt.store import Store

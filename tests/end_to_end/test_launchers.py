@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import Command
+from real_command import Command
 
 from pocket_opt.cli import optimize
 from pocket_opt.cli.planned import plan_all

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SWITCHED_OFF, Command
+from real_command import SWITCHED_OFF, Command
 from test_concurrency import cached, computed
 
 from pocket_opt.config.schema import LEVELS

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from real_command import Command
 from store_entries import fill_disk
 
 from pocket_opt.cli.main import main

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Command
+from real_command import ROOT, Command
 
 from pocket_opt.bundle.validation import validate_bundle
 from pocket_opt.cli.main import main

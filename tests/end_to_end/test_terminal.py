@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from conftest import Command
+from real_command import Command
 
 from pocket_opt.store import Store
 

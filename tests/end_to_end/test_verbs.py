@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from real_command import Command
 from test_terminal import forget
 
 import pocket_opt
