@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Levels = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
 SESSION_ENTRIES = {"session.x64quantprecision": "1"}
+LEFT_CONVOLUTIONS = "convolutions lose too much on raw features; ask for them with convolutions=true"
 LEAST_DB = 3.0
 """Agreement on random inputs below which the rewrite is wrong, not only inexact."""
 
@@ -52,6 +53,7 @@ class DynamicInt8Params:
         reduce_range: weights of 7 bits, for the fast kernel of x86 without VNNI.
         include, exclude: shell-style patterns of node names.
         overrides: the precision of single layers, see `pocket_opt/precision.py`; the last that matches counts.
+        convolutions: quantize them, too; see above what they lose.
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
@@ -61,12 +63,13 @@ class DynamicInt8Params:
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     overrides: tuple[Rule, ...] = ()
+    convolutions: bool = False
 
 
 class DynamicInt8(Pass[DynamicInt8Params]):
     """Replaces MatMul by its integer form."""
 
-    version = 3
+    version = 4
     Params = DynamicInt8Params
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
 
@@ -112,7 +115,18 @@ def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:
     writer = _Writer(graph, params)
     for node in chosen:
         writer.replace(node)
-    return {"tensors": len(writer.weights), "nodes": len(chosen), "left_out": left_out}
+    convolutions = [node for node in graph if node.op_type == "Conv"]
+    if not params.convolutions:
+        left_out |= {LEFT_CONVOLUTIONS: [node.name or "" for node in convolutions]} if convolutions else {}
+        convolutions = []
+    for node in convolutions:
+        writer.replace_convolution(node)
+    return {
+        "tensors": len(writer.weights),
+        "nodes": len(chosen) + len(convolutions),
+        "convolutions": len(convolutions),
+        "left_out": left_out,
+    }
 
 
 def _choose(graph: ir.Graph, params: DynamicInt8Params) -> tuple[list[ir.Node], dict[str, list[str]]]:
@@ -146,6 +160,11 @@ def quantize_columns(weight: Floats, params: DynamicInt8Params) -> tuple[Levels,
     return levels, scale
 
 
+def _columns(kernel: Floats) -> Floats:
+    """A convolution's weight [out, in, width] as the matrix [in * width, out] that it multiplies with."""
+    return kernel.reshape(len(kernel), -1).T
+
+
 class _Writer:
     """Writes integer nodes into a graph; an input or weight that several nodes share is quantized once."""
 
@@ -167,6 +186,30 @@ class _Writer:
         scaled = new_node(module, "Mul", [exact.outputs[0], scales.outputs[0]])
         replace_node(node, [product, exact, scales, scaled])
 
+    def replace_convolution(self, node: ir.Node) -> None:
+        """Put the integer form in the place of the Conv `node`: [batch, in, frames] to [batch, out, frames]."""
+        from pocket_opt.onnx_graphs.files import FLOAT, module_of, new_node, replace_node
+
+        module = module_of(node)
+        levels, scale, zero = self._activation(node)
+        weight, weight_scale, weight_zero = self._weight(node)
+        product = new_node(module, "ConvInteger", [levels, weight, zero, weight_zero])
+        for attribute in node.attributes.values():
+            product.attributes.add(attribute)
+        exact = new_node(module, "Cast", product.outputs, {"to": FLOAT})
+        scales = new_node(module, "Mul", [scale, weight_scale], suffix="_scales")
+        scaled = new_node(module, "Mul", [exact.outputs[0], scales.outputs[0]])
+        new = [product, exact, scales, scaled]
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            new.append(new_node(module, "Add", [scaled.outputs[0], self._column(node.inputs[2])]))
+        replace_node(node, new)
+
+    def _column(self, bias: ir.Value) -> ir.Value:
+        """A bias [out] as [out, 1], to be added to [batch, out, frames]."""
+        from pocket_opt.onnx_graphs.files import add_initializer, constant
+
+        return add_initializer(self._graph, f"{bias.name}.column", constant(bias)[:, None])
+
     def _activation(self, node: ir.Node) -> tuple[ir.Value, ...]:
         from pocket_opt.onnx_graphs.files import module_of, new_node
 
@@ -186,7 +229,10 @@ class _Writer:
         value = node.inputs[1]
         assert value is not None
         if value not in self.weights:
-            levels, scales = quantize_columns(constant(value), self._params)
+            full = constant(value)
+            levels, scales = quantize_columns(full if full.ndim == 2 else _columns(full), self._params)
+            if full.ndim > 2:
+                levels, scales = levels.T.reshape(full.shape), np.reshape(scales, (-1, 1))
             zero = np.array(128 if levels.dtype == np.uint8 else 0, levels.dtype)
             parts = (("", levels), (".scales", scales), (".zero_point", zero))
             self.weights[value] = tuple(

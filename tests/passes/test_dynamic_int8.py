@@ -21,7 +21,7 @@ from exported_whisper import (
 
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.files import sqnr_db
-from pocket_opt.passes.dynamic_int8 import DynamicInt8Params, quantize_columns
+from pocket_opt.passes.dynamic_int8 import LEFT_CONVOLUTIONS, DynamicInt8Params, quantize_columns
 
 
 def test_all_linear_layers_become_integer_and_answers_stay_close(tmp_path: Path) -> None:
@@ -116,3 +116,22 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_said(tmp_path: Path, params: dict[str, object], message: str) -> None:
     with pytest.raises(PocketOptError, match=message):
         run_pass("dynamic_int8", exported(), tmp_path, **params)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("weight_type", ["int8", "uint8"])
+def test_convolutions_are_quantized_on_request_only(
+    tmp_path: Path, per_channel: bool, weight_type: str
+) -> None:
+    plain = run_pass("dynamic_int8", exported(), tmp_path / "plain", components=("encoder",))
+    report = plain.did["components"]["encoder"]
+    assert operators(graph(plain.artifact, "encoder"))["Conv"] == 2
+    assert report["left_out"][LEFT_CONVOLUTIONS] == ["encoder.conv1/Conv", "encoder.conv2/Conv"]
+    form = {"per_channel": per_channel, "weight_type": weight_type, "convolutions": True}
+    asked = run_pass("dynamic_int8", exported(), tmp_path / "asked", components=("encoder",), **form)
+    counts = operators(graph(asked.artifact, "encoder"))
+    assert (counts["Conv"], counts["ConvInteger"]) == (0, 2)
+    assert asked.did["components"]["encoder"]["convolutions"] == 2
+    assert asked.artifact.size("encoder") < plain.artifact.size("encoder")
+    for full, found in zip(outputs(exported(), "encoder"), outputs(asked.artifact, "encoder"), strict=True):
+        assert sqnr_db(full, found) > 12
