@@ -35,8 +35,36 @@ Report = Mapping[str, Any]
 
 
 def load(path: Path) -> ir.Model:
-    """The model in the file `path`; external weights are mapped, not read."""
-    return ir.load(path)
+    """The model in the file `path`; external weights are mapped, not read.
+
+    Raises:
+        PocketOptError: weights are said to lie outside the model's directory.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = _mapped(value.const_value, path)
+    return model
+
+
+def _mapped(tensor: ir.ExternalTensor, path: Path) -> ir.LazyTensor:
+    """The same tensor, also where its file has several hard links, as it has in the store; onnx_ir refuses these."""
+    file = path.parent / tensor.location
+    if Path(tensor.location).name != str(tensor.location) or file.is_symlink():
+        raise PocketOptError(
+            f"the weight '{tensor.name}' is said to lie outside the model's directory",
+            where=f"{path}: {tensor.location}",
+            fix="take the model from a source you trust",
+        )
+    dtype, shape = tensor.dtype, tensor.shape.numpy()
+
+    def read() -> ir.TensorProtocol:
+        if not tensor.size:
+            return ir.tensor(np.empty(shape, dtype.numpy()), name=tensor.name)
+        array = np.memmap(file, dtype.numpy(), "r", offset=tensor.offset or 0, shape=shape)
+        return ir.tensor(array, name=tensor.name)
+
+    return ir.LazyTensor(read, dtype, tensor.shape, name=tensor.name)
 
 
 def save(model: ir.Model, workdir: Path, file: str) -> Component:

@@ -24,7 +24,7 @@ def test_every_phase_has_its_percentiles(exported: Artifact, tmp_path: Path) -> 
     assert metrics["per_token_ms_p50"]["n"] == 5 * 7
     assert "5 repeats" in metrics["total_ms_p50"]["method"]
     assert "threads: 1" in metrics["total_ms_p50"]["method"]
-    assert table["details"] == {"repeats": 5, "warmup_runs": 3, "threads": 1}
+    assert table["details"] == {"repeats": 5, "warmup_runs": 3, "threads": 1, "left_out": []}
 
 
 def test_the_total_is_made_of_its_parts(exported: Artifact, tmp_path: Path) -> None:

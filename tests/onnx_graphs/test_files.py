@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from exported_whisper import LINEAR, digests, exported, graph, outputs, run_pass
 
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
+from pocket_opt.models.whisper.graph_builder import GraphBuilder
 from pocket_opt.onnx_graphs import files as onnx_files
+from pocket_opt.onnx_graphs.files import constant, load
+from pocket_opt.onnx_graphs.writing import save_model
 
 
 def with_external_weights(workdir: Path) -> Artifact:
@@ -153,3 +158,40 @@ def test_noise_is_measured_in_decibels() -> None:
     assert onnx_files.sqnr_db(signal, signal * 1.1) == pytest.approx(20)
     assert onnx_files.sqnr_db(signal, signal) == float("inf")
     assert onnx_files.sqnr_db(np.zeros(2), signal) < -500
+
+
+def external_model(directory: Path) -> Path:
+    """x @ table, the table in a file of its own, which has a second hard link, as files of the store have."""
+    graph = GraphBuilder("g")
+    x = graph.input("x", ir.DataType.FLOAT, ("batch", 200))
+    table = ir.tensor(np.arange(40_000, dtype=np.float32).reshape(200, 200))
+    with graph.scope("fc"):
+        y = graph.op("MatMul", x, graph.weight("table", table))
+    graph.output(y, "y", ("batch", 200))
+    save_model(graph.build(), directory / "m.onnx", external_over=0)
+    os.link(directory / "m.onnx.data", directory / "another")
+    return directory / "m.onnx"
+
+
+def test_external_weights_with_several_links_can_be_read_and_written_again(tmp_path: Path) -> None:
+    path = external_model(tmp_path)
+    model = load(path)
+    weight = constant(model.graph.initializers["table"])
+    np.testing.assert_array_equal(weight, np.arange(40_000, dtype=np.float32).reshape(200, 200))
+    (tmp_path / "again").mkdir()
+    assert len(save_model(model, tmp_path / "again" / "m.onnx", external_over=0)) == 2
+    again = constant(load(tmp_path / "again" / "m.onnx").graph.initializers["table"])
+    np.testing.assert_array_equal(again, weight)
+
+
+@pytest.mark.parametrize("location", ["../m.onnx.data", "/etc/hostname"])
+def test_external_weights_lie_beside_the_model(tmp_path: Path, location: str) -> None:
+    (tmp_path / "model").mkdir()
+    path = external_model(tmp_path / "model")
+    proto = onnx.load(path, load_external_data=False)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(PocketOptError, match="outside the model's directory"):
+        load(path)
