@@ -65,9 +65,7 @@ def test_what_is_heard_is_what_is_measured(
     assert heard["text"]
 
 
-def test_the_language_is_detected_once(
-    source: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_language_is_detected_once(source: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TransformersModel(source, threads=1)
     detected, told = [], []
     detect, generate = model._model.detect_language, model._model.generate
