@@ -12,29 +12,14 @@ from pathlib import Path
 
 def run(arguments: Sequence[str]) -> int:
     """Print one line a file, or JSON."""
+    from pocket_opt.models.whisper.runner.command import add_decoding_arguments
+
     parser = argparse.ArgumentParser(prog="pocket-opt transcribe", description=__doc__)
     parser.add_argument(
         "files", nargs="+", type=Path, help="audio files: wav, flac, mp3, ogg; aac where ffmpeg is installed"
     )
     parser.add_argument("--bundle", required=True, type=Path, help="directory of a bundle")
-    parser.add_argument("--language", help="language of the speech, e.g. de; default: detect it")
-    parser.add_argument("--task", choices=("transcribe", "translate"), default="transcribe")
-    parser.add_argument("--timestamps", action="store_true", help="print the times of segments")
-    parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5; default: 1")
-    parser.add_argument(
-        "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
-    )
-    parser.add_argument(
-        "--no-fallback",
-        dest="fallback",
-        action="store_false",
-        help="in audio longer than a window: decode every window once, however improbable or repetitive",
-    )
-    parser.add_argument(
-        "--condition-on-previous",
-        action="store_true",
-        help="in audio longer than a window: tell each window what was said before it",
-    )
+    add_decoding_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     options = parser.parse_args(arguments)
 

@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="run.py", description="Transcribe audio files with the Whisper model that lies beside this file."
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3, any rate")
+    add_decoding_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: let the runtime decide")
+    return parser
+
+
+def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked of a model: the fields of DecodeOptions that people set, by their names."""
     parser.add_argument("--language", help="code of the spoken language, e.g. de; detected if left out")
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
     parser.add_argument("--timestamps", action="store_true", help="predict and print times")
@@ -74,9 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="in audio longer than a window: tell each window what was said before it",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: let the runtime decide")
-    return parser
 
 
 def _show(file: Path, heard: Transcript, arguments: argparse.Namespace) -> str:
