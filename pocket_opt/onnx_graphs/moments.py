@@ -1,4 +1,4 @@
-"""What the inputs of layers look like on real data: x^T x, summed over calibration clips, in bounded memory."""
+"""What the inputs of layers look like on real data: x^T x over calibration clips, in bounded memory, and peaks."""
 
 from __future__ import annotations
 
@@ -30,14 +30,30 @@ def each_moment(
     widths = _widths(load(artifact.path(component)).graph)
     for group in _groups(sources, widths):
         moments = {name: np.zeros((widths[name], widths[name]), np.float32) for name in group}
-        with scratch("moments") as folder:
-            session = open_session(_tapped(artifact, component, group, folder), component)
-            for inputs in feeds():
-                for name, found in zip(group, session.run(group, dict(inputs)), strict=True):
-                    rows = found.reshape(-1, found.shape[-1])
-                    moments[name] += rows.T @ rows
+        for name, rows in _each_rows(artifact, component, group, feeds):
+            moments[name] += rows.T @ rows
         while moments:
             yield moments.popitem()
+
+
+def peaks(artifact: Artifact, component: str, sources: Sequence[str], feeds: Feeds) -> dict[str, Floats]:
+    """For each value of `sources`, which linear layers read, the largest |x| of each column [K] over all clips."""
+    found: dict[str, Floats] = {}
+    for name, rows in _each_rows(artifact, component, list(dict.fromkeys(sources)), feeds):
+        peak = np.abs(rows).max(axis=0)
+        found[name] = np.maximum(found[name], peak) if name in found else peak
+    return found
+
+
+def _each_rows(
+    artifact: Artifact, component: str, names: Sequence[str], feeds: Feeds
+) -> Iterator[tuple[str, Floats]]:
+    """The values `names` as rows [N, K], clip after clip."""
+    with scratch("moments") as folder:
+        session = open_session(_tapped(artifact, component, names, folder), component)
+        for inputs in feeds():
+            for name, found in zip(names, session.run(list(names), dict(inputs)), strict=True):
+                yield name, found.reshape(-1, found.shape[-1])
 
 
 def _widths(graph: ir.Graph) -> dict[str, int]:
