@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = "artifact.json"
+SETTINGS = ("processor", "json")
+"""Formats of components that are no model files: tokenizer, preprocessor, generation settings, results."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ class Artifact:
     def size(self, component: str) -> int:
         """Bytes of all files of `component`."""
         return sum((self.root / name).stat().st_size for name in self.components[component].files)
+
+    @property
+    def models(self) -> dict[str, Component]:
+        """The components that are model files."""
+        return {name: part for name, part in self.components.items() if part.format not in SETTINGS}
+
+    @property
+    def model_mb(self) -> float:
+        """MB (10^6 bytes) of all model files; one that two components share counts once."""
+        files = {file for part in self.models.values() for file in part.files}
+        return sum((self.root / file).stat().st_size for file in files) / 1e6
 
     def save(self) -> Artifact:
         """Write `artifact.json`; returns self."""

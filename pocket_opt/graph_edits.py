@@ -17,7 +17,9 @@ from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.targets.base import Step
 
 BASELINE = "baseline"
-MEASURE_NODES = (*MEASUREMENTS, *(f"{BASELINE}.{name}" for name in MEASUREMENTS))
+RACE = "race"
+_ON_ANY_TARGET = tuple(name for name in MEASUREMENTS if name != RACE)
+MEASURE_NODES = (*_ON_ANY_TARGET, *(f"{BASELINE}.{name}" for name in _ON_ANY_TARGET))
 KEYS = ("pass", "params", "after", "inputs", "enabled")
 
 
@@ -71,7 +73,8 @@ def apply_edits(
     for name, edit in read_edits(edits).items():
         known = [draft.name for draft in chain]
         if name in known and not edit.enabled:
-            chain, result = _remove(chain, name, result)
+            if not _measures(chain, name):
+                chain, result = _remove(chain, name, result)
             removed[name] = "switched off by you"
         elif name in known:
             chain, result = _change(chain, name, edit, result)
@@ -137,6 +140,11 @@ def _check_off(name: str, edit: Edit, off: Mapping[str, str], known: Sequence[st
         )
 
 
+def _measures(chain: Sequence[Draft], name: str) -> bool:
+    [draft] = [draft for draft in chain if draft.name == name]
+    return load_pass(draft.pass_name).kind == "measure"
+
+
 def _change(chain: list[Draft], name: str, edit: Edit, result: str) -> tuple[list[Draft], str]:
     old = next(draft for draft in chain if draft.name == name)
     new = replace(
@@ -146,7 +154,8 @@ def _change(chain: list[Draft], name: str, edit: Edit, result: str) -> tuple[lis
         inputs={**old.inputs, **edit.inputs},
         why="changed by you",
     )
-    if load_pass(new.pass_name, where=f"nodes.{name}.pass").kind == "measure":
+    kinds = [load_pass(one.pass_name, where=f"nodes.{name}.pass").kind for one in (old, new)]
+    if kinds == ["build", "measure"]:
         raise UserError(
             f"the pass '{new.pass_name}' measures and makes no model that '{name}' could hand on",
             where=f"nodes.{name}.pass",
@@ -161,7 +170,8 @@ def _change(chain: list[Draft], name: str, edit: Edit, result: str) -> tuple[lis
 def _add(chain: list[Draft], name: str, edit: Edit, result: str) -> tuple[list[Draft], str]:
     step = load_pass(edit.pass_name or "", where=f"nodes.{name}.pass")
     after = edit.after or result
-    inputs = edit.inputs or dict.fromkeys(step.inputs, after)
+    needed = [edge for edge in step.inputs if edge not in step.optional]
+    inputs = edit.inputs or dict.fromkeys(needed, after)
     added = Draft(name, edit.pass_name or "", dict(edit.params), inputs, "added by you")
     extended, new_result = _insert(chain, added, after, result)
     return ([*chain, added], result) if step.kind == "measure" else (extended, new_result)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
+from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
+from pocket_opt.passes import load_pass
 
 SOURCE, BASELINE = "source", "baseline."
 """The node of the source model, and the prefix of measurements made on it for comparison."""
@@ -74,11 +78,80 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
             else "no evaluation data: set data.evaluation.path=DIR"
         )
         off |= {draft.name: why for draft in wanted if draft.name in without_data}
-    for name, edit in read_edits(config.nodes).items():
-        if not edit.enabled:
-            off |= {
-                draft.name: "switched off by you"
-                for draft in wanted
-                if name in (draft.name, *draft.inputs.values())
-            }
+    edits = read_edits(config.nodes)
+    off |= {
+        draft.name: "switched off by you"
+        for draft in wanted
+        if draft.name in edits and not edits[draft.name].enabled
+    }
     return wanted
+
+
+def without_off(drafts: Sequence[Draft], config: Config, off: dict[str, str]) -> list[Draft]:
+    """The drafts that are on; `off` takes those that cannot do without what is off, and why.
+
+    A measurement that serves a choice between models (an edge that may be missing leads to it) is on where the same is
+    measured on the result, and takes the parameters that are set for that.
+
+    Raises:
+        UserError: a build pass cannot do without a measurement that is off.
+    """
+    edits, serving = read_edits(config.nodes), _serving(drafts)
+    given = [
+        replace(draft, params={**draft.params, **edits[draft.pass_name].params})
+        if draft.name in serving and draft.pass_name in edits
+        else draft
+        for draft in drafts
+    ]
+    for draft in given:
+        if draft.name in serving and draft.pass_name in off:
+            off.setdefault(draft.name, off[draft.pass_name])
+    _spread(given, off)
+    return [_without_edges(draft, off) for draft in given if draft.name not in off]
+
+
+def _serving(drafts: Sequence[Draft]) -> set[str]:
+    """The nodes that edges lead to which may be missing."""
+    return {
+        source
+        for draft in drafts
+        for edge, source in draft.inputs.items()
+        if edge in load_pass(draft.pass_name).optional
+    }
+
+
+def _without_edges(draft: Draft, off: Collection[str]) -> Draft:
+    """The draft without the edges that may be missing to what is off."""
+    optional = load_pass(draft.pass_name).optional
+    kept = {
+        edge: source for edge, source in draft.inputs.items() if edge not in optional or source not in off
+    }
+    return replace(draft, inputs=kept)
+
+
+def _spread(drafts: Sequence[Draft], off: dict[str, str]) -> None:
+    """Switch off every measurement that needs a node that is off, until none does."""
+    names = {draft.name for draft in drafts}
+    while lost := next(
+        (
+            (draft, source)
+            for draft in drafts
+            if draft.name not in off
+            for source in _needs(draft, names & off.keys())
+        ),
+        None,
+    ):
+        draft, source = lost
+        if load_pass(draft.pass_name).kind == "build":
+            raise UserError(
+                f"'{draft.name}' cannot do without '{source}', which is off: {off[source]}",
+                where=f"nodes.{source}",
+                fix="leave it on, or choose another target",
+            )
+        off[draft.name] = off[source]
+
+
+def _needs(draft: Draft, among: Collection[str]) -> list[str]:
+    """The nodes of `among` that a draft cannot do without."""
+    optional = load_pass(draft.pass_name).optional
+    return [source for edge, source in draft.inputs.items() if source in among and edge not in optional]

@@ -22,7 +22,7 @@ from pocket_opt.graph_edits import Draft, Edit, apply_edits, chain, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
 from pocket_opt.layouts import with_layout
-from pocket_opt.measures import SOURCE, measure_context, measures
+from pocket_opt.measures import SOURCE, measure_context, measures, without_off
 from pocket_opt.models.sources import GRAPHS, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
@@ -118,14 +118,13 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
     context = {
         "measure": measure_context(config, clips_path) | {"language": language},
-        "build": {"audio_context": config.audio_context},
+        "build": {"audio_context": config.audio_context, "budget": config.level_budget},
     }
     drafts += measures(config, last, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context, calibration, rules)
-        for draft in drafts
-        if draft.name not in off
+        for draft in without_off(drafts, config, off)
     ]
     if config.data.calibration.path and not calibration.used:
         off["calibration"] = "no pass of this variant is calibrated on audio"
@@ -214,7 +213,7 @@ def _node(
             raise UserError(
                 f"'{entry.name}' is worked out when planning", where=f"{where}.params", fix=f"set {key}"
             )
-    if set(draft.inputs) != set(step.inputs):
+    if not set(step.inputs) - set(step.optional) <= set(draft.inputs) <= set(step.inputs):
         raise UserError(
             f"the pass '{draft.pass_name}' takes the inputs {', '.join(step.inputs) or '(none)'}",
             where=f"{where}.inputs",

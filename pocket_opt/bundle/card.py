@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket_opt.bundle.clients import AUDIO, CLIENTS, Client
+from pocket_opt.bundle.manifest import choice_of
 from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
 
 RUNNER_PACKAGES = {
@@ -59,6 +60,9 @@ def _head(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"> **{label}**"
         yield ">"
     yield f"> Verified: {verified['how']}, {verified['scope']}. Budget: {_VERDICTS[manifest['budget']['verdict']]}."
+    if choice := choice_of(manifest):
+        yield ">"
+        yield f"> {choice}."
     yield ""
     yield f"Licence of the model: {manifest['license']}."
     if manifest["overrides"]:

@@ -149,6 +149,12 @@ def metric_value(manifest: Mapping[str, Any], group: str, name: str) -> float | 
     return None if metric is None else float(metric["value"])
 
 
+def choice_of(manifest: Mapping[str, Any]) -> str:
+    """Which runtime a target that chooses between several took, and why; empty for other targets."""
+    chosen = manifest["metadata"].get("chosen", {})
+    return f"{chosen['runtime']} was chosen: {chosen['why']}" if "why" in chosen else ""
+
+
 def _node(record: NodeRecord) -> dict[str, Any]:
     return {
         "name": record.name,

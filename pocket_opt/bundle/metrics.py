@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pocket_opt.artifact import Artifact, Component
+from pocket_opt.artifact import Artifact
 from pocket_opt.measures import BASELINE, SOURCE
 from pocket_opt.passes import MEASUREMENTS
 from pocket_opt.results import NodeRecord
@@ -15,8 +15,6 @@ Metrics = dict[str, dict[str, dict[str, Any]]]
 
 GROUPS = ("quality", "size", "latency", "memory", "parity", "profile", "race")
 MB = 1e6
-_SETTINGS = ("processor", "json")
-"""Formats of components that are no model files: tokenizer, preprocessor, generation settings."""
 
 
 def collect(measurements: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any]) -> Metrics:
@@ -42,8 +40,8 @@ def sizes(artifact: Artifact, nodes: Iterable[NodeRecord]) -> dict[str, dict[str
 
     MB are 10^6 bytes. A file that two components share is counted once in the total.
     """
-    models = _models(artifact)
-    files, total = _files(models), size_of(artifact)
+    models, total = artifact.models, artifact.model_mb
+    files = {file for part in models.values() for file in part.files}
     table = {"total_mb": _metric(total, "MB", len(files), "sum of the model files' bytes, each file once")}
     for name, part in models.items():
         table[f"{name}_mb"] = _metric(
@@ -55,19 +53,6 @@ def sizes(artifact: Artifact, nodes: Iterable[NodeRecord]) -> dict[str, dict[str
             100 * MB * total / source, "%", len(files), "model files against the source's"
         )
     return table
-
-
-def size_of(artifact: Artifact) -> float:
-    """MB of all model files."""
-    return sum((artifact.root / file).stat().st_size for file in _files(_models(artifact))) / MB
-
-
-def _models(artifact: Artifact) -> dict[str, Component]:
-    return {name: part for name, part in artifact.components.items() if part.format not in _SETTINGS}
-
-
-def _files(components: Mapping[str, Component]) -> set[str]:
-    return {file for part in components.values() for file in part.files}
 
 
 def _merge(results: Iterable[Mapping[str, Any]]) -> Metrics:

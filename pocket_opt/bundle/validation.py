@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.budget import judge
 from pocket_opt.bundle.manifest import read_manifest
-from pocket_opt.bundle.metrics import size_of
 from pocket_opt.bundle.publication import CARD, MANIFEST, MEASUREMENTS, resolve_inside
 from pocket_opt.bundle.schema import schema_errors
 from pocket_opt.errors import PocketOptError
@@ -209,7 +208,7 @@ def _check_size(path: Path, manifest: Mapping[str, Any]) -> Finding:
     from pocket_opt.artifact import read_description
 
     size, claimed = (
-        size_of(read_description(path, manifest)),
+        read_description(path, manifest).model_mb,
         manifest["metrics"]["size"]["total_mb"]["value"],
     )
     status: Status = "passed" if abs(size - claimed) < 1e-3 else "failed"

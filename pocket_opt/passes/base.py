@@ -81,6 +81,7 @@ class Pass(ABC, Generic[P]):
         tools: distributions whose installed versions enter the key.
         toolchain: name of the toolchain in whose environment it works; its pinned versions enter the key.
         inputs: names of the input edges, in order.
+        optional: those of them that may be missing.
         exclusive: it times or weighs, so no other such pass of this machine may run beside it.
         limits: metrics ("group.name") of which less is better, so that a budget may limit them; `*` stands for what
             the data or the model names.
@@ -92,6 +93,7 @@ class Pass(ABC, Generic[P]):
     tools: ClassVar[tuple[str, ...]] = ()
     toolchain: ClassVar[str] = ""
     inputs: ClassVar[tuple[str, ...]] = ("model",)
+    optional: ClassVar[tuple[str, ...]] = ()
     exclusive: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
 

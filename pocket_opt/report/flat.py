@@ -116,6 +116,7 @@ def note(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     lines += [f"- {label}" for label in row.labels]
+    lines += [f"- {row.choice}"] if row.choice else []
     lines += [f"- budget: {row.verdict.replace('_', ' ')}", f"- verified: {row.verified}, {row.scope}", ""]
     lines += ["| metric | value |", "| --- | ---: |"]
     for column in COLUMNS:

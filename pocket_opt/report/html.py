@@ -76,6 +76,7 @@ def _row(row: Row) -> dict[str, Any]:
         "limits": manifest["budget"]["limits"],
         "verified": f"{row.verified}, {row.scope}",
         "labels": row.labels,
+        "choice": row.choice,
         "values": row.values,
         "metrics": manifest["metrics"],
         "passes": [

@@ -237,7 +237,7 @@
     });
     const passes = node("div", { class: "group" }, node("h3", {}, "passes"), node("table", {}, ...row.passes.map((pass) =>
       node("tr", {}, node("td", {}, pass.name), node("td", { class: "number" }, `${(pass.bytes / 1e6).toFixed(2)} MB`), node("td", {}, `${pass.pass}, ${pass.seconds.toFixed(1)} s`)))));
-    const facts = `${row.recipe} · ${row.target} · ${row.level} ${row.overrides} — ${verdict(row)}. Build ${row.build}, written ${row.created}. Licence ${row.license}. Measured on ${row.host}.`;
+    const facts = `${row.recipe} · ${row.target} · ${row.level} ${row.overrides} — ${verdict(row)}. ${row.choice ? `${row.choice}. ` : ""}Build ${row.build}, written ${row.created}. Licence ${row.license}. Measured on ${row.host}.`;
     return node("tr", { class: "more" }, node("td", { colspan: width }, node("div", { class: "inside", style: `width:${byId("table").parentElement.clientWidth - 32}px` }, node("p", { class: "facts" }, facts), node("div", { class: "groups" }, ...groups, passes))));
   }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pocket_opt.bundle.manifest import metric_value
+from pocket_opt.bundle.manifest import choice_of, metric_value
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A variant as it is compared; `values` lacks what was not measured."""
+    """A variant as it is compared.
+
+    Attributes:
+        choice: which runtime the target chose and why; empty where it has no choice.
+        values: by column; what was not measured is missing.
+    """
 
     recipe: str
     target: str
@@ -57,6 +62,7 @@ class Row:
     verified: str
     scope: str
     labels: tuple[str, ...]
+    choice: str
     values: Mapping[str, float]
     manifest: Mapping[str, Any]
 
@@ -82,6 +88,7 @@ def _row(manifest: Mapping[str, Any]) -> Row:
         verified=manifest["verified"]["how"],
         scope=manifest["verified"]["scope"],
         labels=tuple(manifest["labels"]),
+        choice=choice_of(manifest),
         values=_values(manifest),
         manifest=manifest,
     )

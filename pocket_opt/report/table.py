@@ -48,6 +48,7 @@ def render_table(manifests: Iterable[Mapping[str, Any]], failures: Sequence[Fail
     if rows:
         parts.append(comparison(rows))
         notes = [EXPLANATION, *(f"{label}: {', '.join(names)}" for label, names in _labels(rows).items())]
+        notes += [f"{row.recipe} {row.level}: {row.choice}" for row in rows if row.choice]
         parts += [Text(note, style="dim") for note in notes]
     for failure in failures:
         parts.append(Text(f"failed: {failure.recipe} · {failure.target} · {failure.level}", style="bold red"))

@@ -1,7 +1,7 @@
-"""Any 64-bit CPU, through whichever of ONNX Runtime and OpenVINO is faster on this machine.
+"""Any 64-bit CPU, through whichever of ONNX Runtime and OpenVINO is faster on this machine and within the budget.
 
-Both are built as their own targets build them, race against each other, and the winner is the result. Which one that is
-depends on the processor (integer kernels without VNNI, bfloat16) and on the model.
+Both are built as their own targets build them, are measured against the budget, race against each other, and the winner
+is the result. Which one that is depends on the processor (integer kernels without VNNI, bfloat16) and on the model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pocket_opt.targets.cpu import TARGET as CPU
 from pocket_opt.targets.openvino import TARGET as OPENVINO
 
 BRANCHES = (CPU, OPENVINO)
+CANDIDATES, MEASURED = ("first", "second"), ("quality", "degradation")
+"""Edges of `choose_fastest`: the models, and what is measured of each."""
+BASELINE_QUALITY = "baseline.quality"
 
 
 class CpuBest:
@@ -26,23 +29,37 @@ class CpuBest:
     probe_task = OPENVINO.probe_task
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
-        """Both chains, each from the source on, the race and the choice."""
+        """Both chains, each from the source on, what each loses, the race and the choice."""
         chains = [_branch(target.name, target.steps(intents, decoder)) for target in BRANCHES]
         steps = [step for chain in chains for step in chain]
         if intents.format == "source":
             return steps
-        first, second = (next(step.name for step in reversed(chain) if not step.off) for chain in chains)
-        models = {"first": first, "second": second}
+        models, measured, losses = dict[str, str](), dict[str, str](), list[Step]()
+        for edge, target, chain in zip(CANDIDATES, [one.name for one in BRANCHES], chains, strict=True):
+            models[edge] = next(step.name for step in reversed(chain) if not step.off)
+            measured |= {f"{edge}_{name}": f"{target}_{name}" for name in MEASURED}
+            losses += _losses(target, models[edge])
         return [
             *steps,
+            *losses,
             Step("race", "race", why="the two take turns at the same clip", inputs=models),
             Step(
                 "choose",
                 "choose_fastest",
-                why="the faster one is the result",
-                inputs={**models, "race": "race"},
+                why="the faster one within the budget is the result",
+                inputs={**models, "race": "race", **measured},
             ),
         ]
+
+
+def _losses(target: str, model: str) -> list[Step]:
+    """What the result of one chain is worth on the evaluation clips, measured as that of every result is."""
+    quality, degradation = (f"{target}_{name}" for name in MEASURED)
+    compared = {"quality": quality, "baseline": BASELINE_QUALITY}
+    return [
+        Step(quality, "quality", why="to be judged by the budget", inputs={"model": model}),
+        Step(degradation, "degradation", why="to be judged by the budget", inputs=compared),
+    ]
 
 
 def _branch(target: str, steps: list[Step]) -> list[Step]:

@@ -8,7 +8,7 @@ import pytest
 from variant_fixtures import SIZES, make, metric, node, result
 
 from pocket_opt.artifact import Component
-from pocket_opt.bundle.metrics import collect, collect_baseline, size_of, sizes
+from pocket_opt.bundle.metrics import collect, collect_baseline, sizes
 
 
 def test_sizes_count_model_files_only_and_shared_ones_once(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_sizes_count_model_files_only_and_shared_ones_once(tmp_path: Path) -> No
     assert found["ratio_to_source"]["value"] == pytest.approx(28, abs=0.1)
     assert found["ratio_to_source"]["unit"] == "%"
     shared = made.artifact.with_component("again", Component("onnx", ("decoder.onnx",)))
-    assert size_of(shared) == size_of(made.artifact)
+    assert shared.model_mb == made.artifact.model_mb
 
 
 def test_without_the_source_there_is_no_ratio(tmp_path: Path) -> None:

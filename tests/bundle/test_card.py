@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from variant_fixtures import make
@@ -31,6 +32,14 @@ def test_it_tells_what_where_how_good_and_how_to_run(tmp_path: Path) -> None:
     assert "| wer_delta | 1 | 0.29 | within |" in text
     assert "| quantize | quantize_pass 1 | bits=8, block=32 |" in text
     assert "digest=000000000000…" in text
+
+
+def test_it_says_what_was_chosen_and_why(tmp_path: Path) -> None:
+    made = make(tmp_path / "store", "HIGH")
+    told = {"runtime": "openvino", "why": "it takes 0.80 of the time of onnxruntime"}
+    chosen = replace(made.artifact, metadata={**made.artifact.metadata, "chosen": told})
+    text = card(write_bundle(made.variant, chosen, tmp_path / "HIGH").manifest)
+    assert "> openvino was chosen: it takes 0.80 of the time of onnxruntime." in text
 
 
 def test_the_source_model_s_card_names_its_own_packages(tmp_path: Path) -> None:

@@ -74,6 +74,14 @@ def test_the_console_shows_each_variant_and_each_failure(manifests: list[dict[st
     assert "<switch> it off" in text
 
 
+def test_a_choice_is_said_below_the_table(tmp_path: Path) -> None:
+    table = manifest(tmp_path / "a", "HIGH", target="cpu_best")
+    table["metadata"]["chosen"] = {"runtime": "openvino", "why": "it is nearer"}
+    assert "pocket_whisper HIGH: openvino was chosen: it is nearer" in printed([table])
+    table["metadata"]["chosen"] = {"runtime": "openvino"}  # as written before there was a reason
+    assert "was chosen" not in printed([table])
+
+
 def test_names_that_differ_get_a_column(tmp_path: Path) -> None:
     tables = [
         manifest(tmp_path / "a", "HIGH", overrides=("nodes.quantize.params.bits=[4]",)),
