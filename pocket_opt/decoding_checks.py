@@ -15,7 +15,13 @@ def check_decoding(config: Config) -> None:
 
 
 def _check_one_file(config: Config) -> None:
-    """What a caller does between the graphs, a file that holds them all cannot have."""
+    """What a caller does between the graphs, a file that holds them all cannot have; only it reads audio files."""
+    if config.decoder.audio == "file" and config.decoder.name != "all_in_one":
+        raise UserError(
+            "only a graph that holds everything reads audio files by itself",
+            where=f"decoder.audio=file decoder={config.decoder.name}",
+            fix="choose decoder=all_in_one, or leave decoder.audio=samples: run.py reads files with any decoder",
+        )
     outside = {
         "decoding=beam": config.decoding.name == "beam",
         "audio_context=auto": config.audio_context == "auto",

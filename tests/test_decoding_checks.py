@@ -36,3 +36,9 @@ def test_the_source_model_is_composed_of_nothing() -> None:
     assert found.result == "source"
     assert "compose" in found.off
     assert "profile" not in found.off
+
+
+def test_only_one_graph_reads_files() -> None:
+    with pytest.raises(UserError, match="reads audio files by itself") as caught:
+        plan("decoder=kv_cache", "+decoder.audio=file")
+    assert "decoder=all_in_one" in caught.value.fix

@@ -25,6 +25,7 @@ PACKAGE = ROOT / "pocket_opt"
 RUNNER = PACKAGE / "models" / "whisper" / "runner"
 """Copied into bundles, where it is all there is."""
 BACKENDS = {
+    "extensions": {"onnxruntime_extensions"},
     "onnxruntime_backend": {"onnxruntime"},
     "openvino_backend": {"openvino"},
     "transformers_model": {"torch", "transformers"},

@@ -85,7 +85,8 @@ def _usage(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "The directory can be moved; it needs nothing of the program that made it."
     yield ""
     yield "```sh"
-    yield f"pip install {RUNNER_PACKAGES[runtime]}"
+    extensions = manifest["metadata"].get("session", {}).get("extensions")
+    yield f"pip install {RUNNER_PACKAGES[runtime]}" + (f" '{extensions}'" if extensions else "")
     yield f"python {RUNNER} {AUDIO}"
     yield "```"
     client = CLIENTS.get(manifest["metadata"].get("layout", ""))

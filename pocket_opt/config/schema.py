@@ -106,6 +106,9 @@ class Decoder:
         "basic", "kv_cache", "static", "all_in_one"
     ]  # kv_cache keeps keys and values between steps, basic recomputes the prefix, static has fixed shapes (for NPUs),
     # all_in_one is one file from samples to text
+    audio: Literal["samples", "file"] = (
+        "samples"  # of all_in_one: whether it takes samples or the bytes of a WAV, FLAC or MP3 file
+    )
 
 
 @dataclass(frozen=True)

@@ -9,28 +9,58 @@ How it is built: ../models/whisper/all_in_one/.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.errors import PocketOptError
-from pocket_opt.passes.base import Inputs, NoParams, Outcome, Pass, Progress
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
 
 FILE = "all_in_one.onnx"
-NODES_BYTES = 100_000
+EXTENSIONS = "onnxruntime-extensions>=0.14,<0.15"
+"""What sessions on a graph that reads audio files need."""
+NODES_BYTES = 200_000
 """Above what the loop, the rules and the text take; a weight that was stored twice would take more."""
 
 
-class ComposeAllInOne(Pass[NoParams]):
+@dataclass(frozen=True)
+class ComposeParams:
+    """Parameters.
+
+    Attributes:
+        audio: what the file takes: samples, or the bytes of an audio file.
+    """
+
+    audio: Literal["samples", "file"] = "samples"
+
+
+class ComposeAllInOne(Pass[ComposeParams]):
     """Replaces the graphs mel, encoder and decoder by one."""
 
-    version = 1
+    version = 2
+    Params = ComposeParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
 
-    def requires(self, inputs: Inputs, params: NoParams) -> None:  # noqa: ARG002
+    def check(self, params: ComposeParams) -> None:
+        """What decodes audio files is installed, if the graph is to do that."""
+        from pocket_opt.models.whisper.runner.extensions import require_extensions
+        from pocket_opt.models.whisper.runner.transcript import RequestError
+
+        if params.audio == "file":
+            try:
+                require_extensions()
+            except RequestError as error:
+                raise UserError(
+                    str(error),
+                    where="params.audio",
+                    fix='pip install "pocket_opt[extensions]", or choose decoder.audio=samples',
+                ) from None
+
+    def requires(self, inputs: Inputs, params: ComposeParams) -> None:  # noqa: ARG002
         """The three graphs are there, and the decoder has a cache."""
         from pocket_opt.models.whisper.all_in_one.composition import PARTS
         from pocket_opt.onnx_graphs.files import require_graphs
@@ -54,7 +84,7 @@ class ComposeAllInOne(Pass[NoParams]):
     def run(
         self,
         inputs: Inputs,
-        params: NoParams,  # noqa: ARG002
+        params: ComposeParams,
         workdir: Path,
         progress: Progress = silent,
     ) -> Outcome:
@@ -64,18 +94,21 @@ class ComposeAllInOne(Pass[NoParams]):
         from pocket_opt.onnx_graphs.writing import count_operators
 
         source = inputs["model"]
-        model = compose(source)
+        model = compose(source, files=params.audio == "file")
         nodes = list(model.graph.all_nodes())
-        settings = source.metadata.get("session", {})
+        settings = dict(source.metadata.get("session", {}))
+        if params.audio == "file":
+            settings["extensions"] = EXTENSIONS
         model.metadata_props["session"] = json.dumps(settings, sort_keys=True)
         part = save(model, workdir, FILE)
-        artifact = source.carry(workdir, without=PARTS).with_component(NAME, part, decoder=NAME)
+        artifact = source.carry(workdir, without=PARTS)
+        artifact = artifact.with_component(NAME, part, decoder=NAME, session=settings)
         progress(1, 1, "graphs")
         return Outcome(
             artifact, {**_sizes(source, artifact), "nodes": len(nodes), "operators": count_operators(nodes)}
         )
 
-    def ensures(self, inputs: Inputs, params: NoParams, outcome: Outcome) -> None:  # noqa: ARG002
+    def ensures(self, inputs: Inputs, params: ComposeParams, outcome: Outcome) -> None:  # noqa: ARG002
         """The ONNX checker accepts the file, ONNX Runtime hears a window of noise, and the file has not grown."""
         from pocket_opt.models.whisper.all_in_one.composition import NAME
         from pocket_opt.onnx_graphs.checks import check_structure
@@ -104,15 +137,17 @@ def _hear_noise(artifact: Artifact) -> None:
     import numpy as np
 
     from pocket_opt.models.whisper.all_in_one.composition import NAME
-    from pocket_opt.onnx_graphs.checks import open_session
+    from pocket_opt.models.whisper.runner.audio import as_wave
+    from pocket_opt.models.whisper.runner.onnxruntime_backend import open_session
 
-    session = open_session(artifact, NAME)
+    settings = artifact.metadata["session"]
+    session = open_session(artifact.path(NAME), settings, 0)
     names = [port.name for port in session.get_outputs()]
-    audio = np.random.default_rng(0).standard_normal((2, 1600)).astype(np.float32)
-    found = dict(
-        zip(names, session.run(names, {"audio": audio, "max_new_tokens": np.array([4])}), strict=True)
-    )
-    if len(found["text"]) != len(audio) or not 1 <= found["tokens"].shape[1] <= 4:
+    noise = np.random.default_rng(0).standard_normal((2, 1600)).astype(np.float32)
+    rows = 1 if settings.get("extensions") else len(noise)
+    audio = {"audio_bytes": as_wave(noise[0], 16_000)} if rows == 1 else {"audio": noise}
+    found = dict(zip(names, session.run(names, {**audio, "max_new_tokens": np.array([4])}), strict=True))
+    if len(found["text"]) != rows or not 1 <= found["tokens"].shape[1] <= 4:
         raise PocketOptError(
             "the composed file does not answer every row",
             where=f"{len(found['text'])} texts, tokens {found['tokens'].shape}",

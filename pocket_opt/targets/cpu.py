@@ -51,7 +51,12 @@ class Cpu:
             ),
         ]
         if one_file:
-            steps.append(Step("compose", "compose_all_in_one", why="one file from samples to text"))
+            why = (
+                "one file from samples to text"
+                if decoder.audio == "samples"
+                else "one file from audio files to text"
+            )
+            steps.append(Step("compose", "compose_all_in_one", {"audio": decoder.audio}, why))
         if intents.format == "source":
             return [
                 replace(step, off="this level keeps the source model in its own framework") for step in steps

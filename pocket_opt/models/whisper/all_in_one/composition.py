@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.models.whisper.all_in_one.file_graph import build_file_audio
 from pocket_opt.models.whisper.all_in_one.parts import insert_part
 from pocket_opt.models.whisper.all_in_one.request_graph import build_masks, build_request
 from pocket_opt.models.whisper.all_in_one.speech_rules import SpeechRules, read_speech_rules
@@ -23,10 +24,11 @@ PARTS = ("mel", "encoder", "decoder")
 _LONG, _FLOAT, _STRING = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.STRING
 
 
-def compose(model: Artifact) -> ir.Model:
+def compose(model: Artifact, *, files: bool = False) -> ir.Model:
     """One graph of the exported `model`, whatever was fused or quantized in its parts.
 
-    In: `audio` float32 `[batch, samples]`, mono at 16 kHz, trimmed or padded to one window. May be left out:
+    In: `audio` float32 `[batch, samples]`, mono at 16 kHz, trimmed or padded to one window; where `files`, in its place
+    `audio_bytes` uint8 `[bytes]`, a WAV, FLAC or MP3 file, the batch being one clip. May be left out:
     `language` (codes, "" to detect) and `task` of a multilingual model, strings `[1]` or `[batch]`; `timestamps` bool
     `[1]`; `max_new_tokens`, `min_new_tokens` int64 `[1]`; `start_frame` int64 `[1]` or `[batch]`: features before it
     are dropped and zeros follow, as where the end of a window is read again from a predicted time.
@@ -39,7 +41,12 @@ def compose(model: Artifact) -> ir.Model:
     rules = read_speech_rules(model)
     mel, encoder, decoder = (load(model.path(name)).graph for name in PARTS)
     graph = GraphBuilder(NAME)
-    audio = graph.input("audio", _FLOAT, ("batch", "samples"))
+    dims = model.metadata["dims"]
+    rate, seconds = int(dims["sample_rate"]), float(dims["window_s"])
+    if files:
+        audio = build_file_audio(graph, rate, round(rate * seconds))
+    else:
+        audio = graph.input("audio", _FLOAT, ("batch", "samples"))
     batch = graph.op("Shape", audio, start=0, end=1)
     request = build_request(graph, rules, batch)
     features = insert_part(mel, "mel", {"audio": audio}, graph, graph)["features"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .audio import Floats
+from .audio import Floats, as_wave
 from .long_form import Clip, Decoded, Reading
 from .onnxruntime_backend import open_session
 from .search import Found
@@ -41,6 +41,7 @@ class AllInOne(Whisper):
         file = directory / table["components"][COMPONENT]["files"][0]
         self._graph = open_session(file, settings, threads)
         self._names = [port.name for port in self._graph.get_outputs()]
+        self._takes_files = bool(settings.get("extensions"))
 
     def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
         """Transcripts of the clips `[samples]`, decoded greedily as one batch.
@@ -116,7 +117,24 @@ class AllInOne(Whisper):
         return feeds
 
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(zip(self._names, self._graph.run(self._names, feeds), strict=True))
+        """The graph's answer for all rows; a graph that takes files is given them one by one."""
+        if not self._takes_files:
+            return dict(zip(self._names, self._graph.run(self._names, feeds), strict=True))
+        count = len(feeds["audio"])
+        rows = [
+            {name: value[row : row + 1] if len(value) == count else value for name, value in feeds.items()}
+            for row in range(count)
+        ]
+        found = []
+        for row in rows:
+            [samples] = row.pop("audio")
+            row["audio_bytes"] = as_wave(samples, self.sample_rate)
+            found.append(self._graph.run(self._names, row))
+        longest = max(answer[self._names.index("tokens")].shape[1] for answer in found)
+        return {
+            name: np.concatenate([_widened(answer[place], longest, self.vocabulary.pad) for answer in found])
+            for place, name in enumerate(self._names)
+        }
 
     def _found(self, found: Mapping[str, Any], row: int) -> Found:
         """A row of the graph's answer, as the host's own search gives it."""
@@ -127,6 +145,13 @@ class AllInOne(Whisper):
         return Found(
             said, float(found["avg_logprob"][row]) * steps, steps, float(found["no_speech_prob"][row])
         )
+
+
+def _widened(rows: np.ndarray[Any, Any], size: int, filler: int) -> np.ndarray[Any, Any]:
+    """`rows` `[batch, length]` filled up to `size`; what has no length is as it was."""
+    if rows.ndim == 1:
+        return rows
+    return np.pad(rows, ((0, 0), (0, size - rows.shape[1])), constant_values=filler)
 
 
 @dataclass(frozen=True)

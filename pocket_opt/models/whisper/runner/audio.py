@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ def read_audio(path: Path, sample_rate: int) -> Floats:
     if not len(samples) or not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds {'values that are no numbers' if len(samples) else 'no samples'}")
     return resample(samples, rate, sample_rate)
+
+
+def as_wave(samples: Floats, rate: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes `[44 + 4 samples]` of a WAV file with mono `[samples]` at `rate` Hz, as floats: nothing is rounded."""
+    data = np.ascontiguousarray(samples, "<f4").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, 4 * rate, 4, 32)
+    head = struct.pack("<4sI4s", b"RIFF", 4 + len(form) + 8 + len(data), b"WAVE")
+    return np.frombuffer(head + form + struct.pack("<4sI", b"data", len(data)) + data, np.uint8)
 
 
 def resample(samples: Floats, rate: int, wanted: int) -> Floats:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .audio import Floats
+from .extensions import extensions_library
 from .rules import Tokens
 from .static_decoder import Arrays, Row, StaticDecoder
 from .transcript import RequestError
@@ -192,6 +193,8 @@ def open_session(file: Path, settings: Mapping[str, Any], threads: int, trace: P
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     for key, value in settings.get("entries", {}).items():
         options.add_session_config_entry(key, str(value))
+    if settings.get("extensions"):
+        options.register_custom_ops_library(extensions_library())
     if trace:
         options.enable_profiling, options.profile_file_prefix = True, str(trace)
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

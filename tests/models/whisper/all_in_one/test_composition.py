@@ -9,10 +9,14 @@ from tempfile import mkdtemp
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 from exported_whisper import run_pass
+from extensions_fixtures import needs_extensions
 from runner_fixtures import export, sound, talkative_checkpoint
 
+from pocket_opt.artifact import Artifact
 from pocket_opt.models.whisper.runner.all_in_one import AllInOne
+from pocket_opt.models.whisper.runner.audio import read_audio
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
 from pocket_opt.models.whisper.runner.whisper import Whisper
 
@@ -27,12 +31,18 @@ CASES = {
 
 
 @cache
-def pair(seed: int = 3, *, multilingual: bool = True, pad: int | None = None) -> tuple[Whisper, AllInOne]:
-    """The host loop and the graph of the same small random model."""
+def root_of(seed: int = 3, *, multilingual: bool = True, pad: int | None = None) -> Path:
+    """The graphs of a small random model, in `parts`, and the one made of them, in `one`."""
     root = Path(mkdtemp(prefix="all-in-one-"))
     source = talkative_checkpoint(root / "source", seed=seed, multilingual=multilingual, pad=pad)
-    parts = export(source, root / "parts")
-    run_pass("compose_all_in_one", parts, root / "one")
+    run_pass("compose_all_in_one", export(source, root / "parts").save(), root / "one")
+    return root
+
+
+@cache
+def pair(seed: int = 3, *, multilingual: bool = True, pad: int | None = None) -> tuple[Whisper, AllInOne]:
+    """The host loop and the graph of the same small random model."""
+    root = root_of(seed, multilingual=multilingual, pad=pad)
     return Whisper(root / "parts"), AllInOne(root / "one")
 
 
@@ -121,6 +131,19 @@ def test_as_many_tokens_as_a_measurement_wants() -> None:
     [tokens] = session.run(["tokens"], feeds)
     assert tokens.shape == (1, 30)
     assert graph.vocabulary.end not in tokens
+
+
+@needs_extensions
+def test_files_are_heard_as_samples_are(tmp_path: Path) -> None:
+    host, _ = pair()
+    run_pass("compose_all_in_one", Artifact.load(root_of() / "parts"), tmp_path, audio="file")
+    graph = AllInOne(tmp_path)
+    audio = [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)]
+    same(host, graph, audio, CASES["detected times"])
+    soundfile.write(tmp_path / "a.flac", audio[1], 16_000, subtype="PCM_16")
+    data = np.frombuffer((tmp_path / "a.flac").read_bytes(), np.uint8)
+    [text] = opened(graph).run(["text"], {"audio_bytes": data})
+    assert text.tolist() == [host.transcribe([read_audio(tmp_path / "a.flac", 16_000)])[0].text]
 
 
 def test_beams_are_refused() -> None:
