@@ -690,3 +690,9 @@ def test_every_shipped_recipe_is_planned_with_random_weights(recipe: str) -> Non
     found = pocket_opt.plan(recipe, "cpu", "EXTREME", ["recipe.model.weights=random"])
     assert found.graph["source"].pass_name == "random_weights"
     assert found.downloads == []
+
+
+def test_what_is_measured_of_speed_and_memory_is_the_search_that_was_chosen() -> None:
+    for line, beams in (("decoding=greedy", 1), ("decoding=beam", 5)):
+        graph = plan("level=HIGH", line).graph
+        assert {graph[name].params["beams"] for name in ("latency", "memory", "baseline.latency")} == {beams}

@@ -1,7 +1,9 @@
 """A clip and a token sequence that are the same for every variant, so that times and memory can be compared.
 
 Left to itself, a variant that ends early would look fast. Here the audio is synthetic and the decoder is fed a fixed
-sequence whatever it predicts; the greedy choice is still computed, because it is part of a step.
+sequence whatever it predicts; the choice of the next token is still computed, because it is part of a step. With beams
+every one of them is fed the same token, and they change places at each step, so that what a search costs is in it: more
+rows, caches put in another order, the best candidates of each row.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pocket_opt.evaluation.timing import Sample
 
 if TYPE_CHECKING:
-    from pocket_opt.runtimes.base import Audio, OneGraphRuntime, Steps, Tokens
+    from pocket_opt.runtimes.base import Audio, Floats, OneGraphRuntime, Steps, Tokens
 
 TOKENS_PER_S = 4
 """Rounded up from 150 words a minute (ordinary speech) and 1.4 tokens a word."""
@@ -60,9 +62,11 @@ def synthetic_audio(seconds: float, sample_rate: int) -> Audio:
     return np.asarray(np.clip(0.1 * noise * swell, -1, 1), np.float32)
 
 
-def run_forced(runtime: Steps, clip: ForcedClip) -> Sample:
+def run_forced(runtime: Steps, clip: ForcedClip, beams: int = 1) -> Sample:
     """Take the clip through all phases; milliseconds of each, "step" once for each token after the first."""
     import numpy as np
+
+    choose = _best_candidates if beams > 1 else _most_probable
 
     marks = [time.perf_counter()]
 
@@ -74,15 +78,32 @@ def run_forced(runtime: Steps, clip: ForcedClip) -> Sample:
     state = runtime.encode(features)
     mark()
     logits, state = runtime.decode(clip.prompt, state)
-    logits[0, -1].argmax()
+    choose(logits, beams)
     mark()
+    rows = [0] * beams
     for token in clip.tokens:
-        logits, state = runtime.decode(np.array([[token]], np.int64), state)
-        logits[0, -1].argmax()
+        if beams > 1:
+            state = runtime.select(state, rows)
+            rows = [*range(1, beams), 0]
+        logits, state = runtime.decode(np.full((beams, 1), token, np.int64), state)
+        choose(logits, beams)
         mark()
     mel, encoder, prefill, *steps = (1000 * (end - start) for start, end in itertools.pairwise(marks))
     total = 1000 * (marks[-1] - marks[0])
     return {"mel": [mel], "encoder": [encoder], "prefill": [prefill], "step": steps, "total": [total]}
+
+
+def _most_probable(logits: Floats, beams: int) -> None:  # noqa: ARG001
+    logits[0, -1].argmax()
+
+
+def _best_candidates(logits: Floats, beams: int) -> None:
+    """What the beam search looks at: the best next tokens of each row, and what they are worth."""
+    from pocket_opt.models.whisper.runner.beam import highest
+    from pocket_opt.models.whisper.runner.rules import log_sum_exp
+
+    highest(logits[:, -1], 2 * beams)
+    log_sum_exp(logits[:, -1])
 
 
 def run_whole(runtime: OneGraphRuntime, clip: ForcedClip) -> Sample:

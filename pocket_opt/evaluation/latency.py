@@ -1,16 +1,16 @@
 """How long loading, the mel front end, the encoder, the first token and each further token take.
 
 Every repeat takes one window of synthetic audio through all phases with a fixed token sequence (see `forced`), so the
-times of variants can be compared whatever they would have transcribed. p50 and p95 are over repeats (per token: over
-all steps of all repeats); warm-up, repeats and threads stand in each method. A model that is one graph from samples to
-text has a total only, in which it makes as many tokens (of its own choice) and their text: its phases cannot be seen.
+times of variants can be compared whatever they would have transcribed; with `decoding=beam` as many sequences side by
+side. p50 and p95 are over repeats (per token: over all steps of all repeats); warm-up, repeats and threads stand in
+each method. A model that is one graph from samples to text has a total only, in which it makes as many tokens (of its
+own choice) and their text: its phases cannot be seen.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, cast
 from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.forced import ForcedClip, forced_clip, run_forced, run_whole
 from pocket_opt.evaluation.result import Metric, write_result
-from pocket_opt.evaluation.timing import Plan, Sample, Timed, percentile, repeat
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
+from pocket_opt.evaluation.timing import Plan, Sample, Timed, TimingParams, percentile, repeat
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -30,35 +30,17 @@ LOAD_PLAN = Plan(warmup=0, min_repeats=1, max_repeats=5, max_seconds=3)
 _PHASES = {
     "mel_ms": ("mel", "log-mel features of one window"),
     "encoder_ms": ("encoder", "encoder with cross-attention cache of one window"),
-    "first_token_ms": ("prefill", "decoder over the prompt, and the first greedy choice"),
-    "per_token_ms": ("step", "decoder over one token, and the next greedy choice"),
+    "first_token_ms": ("prefill", "decoder over the prompt, and the first choice"),
+    "per_token_ms": ("step", "decoder over one token, and the next choice"),
     "total_ms": ("total", "one window from samples to the last token"),
 }
 
 
-@dataclass(frozen=True)
-class LatencyParams:
-    """How to measure.
-
-    Attributes:
-        new_tokens: tokens generated for the clip; None: 4 for each second of the window.
-        warmup, min_repeats, max_repeats, max_seconds: see `timing.Plan`.
-        threads: of the runtime; 0 is its default.
-    """
-
-    new_tokens: int | None = positive(None)
-    warmup: int = 3
-    min_repeats: int = positive(3)
-    max_repeats: int = positive(40)
-    max_seconds: float = 8.0
-    threads: int = 0
-
-
-class Latency(Pass[LatencyParams]):
+class Latency(Pass[TimingParams]):
     """Times each phase of the end-to-end path."""
 
-    version = 3
-    Params = LatencyParams
+    version = 4
+    Params = TimingParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
@@ -69,7 +51,7 @@ class Latency(Pass[LatencyParams]):
     )
 
     def run(
-        self, inputs: Inputs, params: LatencyParams, workdir: Path, progress: Progress = silent
+        self, inputs: Inputs, params: TimingParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Open the model, time it and write p50 and p95 of each phase."""
         model = inputs["model"]
@@ -82,6 +64,7 @@ class Latency(Pass[LatencyParams]):
         window_s = float(model.metadata["dims"]["window_s"])
         metrics = {**_first_times(cold_s, first_ms), **_loads(loads), **_phases(timed, how, window_s)}
         details = {
+            "beams": params.beams,
             "repeats": len(timed.samples),
             "warmup_runs": len(timed.warmups),
             "threads": params.threads,
@@ -91,22 +74,21 @@ class Latency(Pass[LatencyParams]):
 
 
 def _time_phases(
-    model: Artifact, clip: ForcedClip, params: LatencyParams, progress: Progress
+    model: Artifact, clip: ForcedClip, params: TimingParams, progress: Progress
 ) -> tuple[float, Timed]:
     """Seconds of the first opening, and the times of all runs. The model is closed again on return."""
     runtime, cold_s = _open(model, params.threads)
-    plan = Plan(params.warmup, params.min_repeats, params.max_repeats, params.max_seconds)
     runs = 0
 
     def once() -> Sample:
         nonlocal runs
         runs += 1
-        progress(min(runs, plan.max_repeats), plan.max_repeats, "repeats")
+        progress(min(runs, params.max_repeats), params.max_repeats, "repeats")
         if runtime.stepwise:
-            return run_forced(runtime, clip)
+            return run_forced(runtime, clip, params.beams)
         return run_whole(cast("OneGraphRuntime", runtime), clip)
 
-    return cold_s, repeat(once, plan)
+    return cold_s, repeat(once, params.plan)
 
 
 def _open(model: Artifact, threads: int) -> tuple[SpeechRuntime, float]:
@@ -118,12 +100,9 @@ def _open(model: Artifact, threads: int) -> tuple[SpeechRuntime, float]:
     return runtime, time.perf_counter() - start
 
 
-def _conditions(timed: Timed, params: LatencyParams, tokens: int) -> str:
-    threads = params.threads or "the runtime's default"
-    return (
-        f"synthetic audio, batch 1, {tokens} forced tokens; {len(timed.warmups)} warm-up runs, "
-        f"{len(timed.samples)} repeats; threads: {threads}"
-    )
+def _conditions(timed: Timed, params: TimingParams, tokens: int) -> str:
+    runs = f"{len(timed.warmups)} warm-up runs, {len(timed.samples)} repeats"
+    return f"synthetic audio; {params.conditions(tokens)}; {runs}"
 
 
 def _first_times(cold_s: float, first_ms: float) -> dict[str, Metric]:

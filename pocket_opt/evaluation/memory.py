@@ -25,11 +25,13 @@ class MemoryParams:
     Attributes:
         seconds: lengths of audio; none given: 1 s, one window of the model, two windows.
         new_tokens: most tokens generated in a window.
+        beams: sequences followed side by side.
         threads: of the runtime; 0 is its default.
     """
 
     seconds: tuple[float, ...] = ()
     new_tokens: int = positive(32)
+    beams: int = positive(1)
     threads: int = 0
 
 
@@ -64,7 +66,10 @@ class Memory(Pass[MemoryParams]):
             max(peaks.values()), "MB", len(peaks), method.format("each length; the largest")
         )
         return write_result(
-            workdir, "memory", metrics, {"threads": params.threads, "new_tokens": params.new_tokens}
+            workdir,
+            "memory",
+            metrics,
+            {"threads": params.threads, "new_tokens": params.new_tokens, "beams": params.beams},
         )
 
 
@@ -76,6 +81,7 @@ def measure_peak(model: Artifact, seconds: float, params: MemoryParams) -> float
         "root": str(model.root),
         "seconds": seconds,
         "new_tokens": params.new_tokens,
+        "beams": params.beams,
         "threads": params.threads,
     }
     return int(worker.call(PROBE, payload).value) / MEGABYTE

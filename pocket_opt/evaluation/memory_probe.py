@@ -18,6 +18,6 @@ def probe(payload: Mapping[str, Any], progress: Callable[[int, int, str], None])
 
     runtime = open_runtime(Artifact.load(Path(payload["root"])), threads=payload["threads"])
     audio = synthetic_audio(payload["seconds"], runtime.sample_rate)
-    runtime.transcribe([audio], DecodeOptions(max_new_tokens=payload["new_tokens"]))
+    runtime.transcribe([audio], DecodeOptions(max_new_tokens=payload["new_tokens"], beams=payload["beams"]))
     progress(1, 1, "clips")
     return peak_bytes()

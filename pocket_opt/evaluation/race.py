@@ -12,27 +12,19 @@ from pathlib import Path
 from pocket_opt.errors import PocketOptError
 from pocket_opt.evaluation.forced import forced_clip, run_forced
 from pocket_opt.evaluation.result import Metric, write_result
-from pocket_opt.evaluation.timing import Plan, Sample, percentile, repeat
+from pocket_opt.evaluation.timing import Sample, TimingParams, percentile, repeat
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 
 @dataclass(frozen=True)
-class RaceParams:
-    """How to measure.
+class RaceParams(TimingParams):
+    """How to measure; a repeat is one turn of each model."""
 
-    Attributes:
-        new_tokens: tokens generated for the clip; None: 4 for each second of the window.
-        warmup, min_repeats, max_repeats, max_seconds: see `timing.Plan`; a repeat is one turn of each model.
-        threads: of the runtimes; 0 is their default.
-    """
-
-    new_tokens: int | None = positive(None)
     warmup: int = 2
     min_repeats: int = positive(5)
     max_repeats: int = positive(25)
     max_seconds: float = 12.0
-    threads: int = 0
 
 
 class Race(Pass[RaceParams]):
@@ -62,24 +54,24 @@ class Race(Pass[RaceParams]):
         names = [str(inputs[edge].metadata["runtime"]) for edge in self.inputs]
         opened = [open_runtime(inputs[edge], threads=params.threads) for edge in self.inputs]
         clip = forced_clip(inputs["first"].metadata["dims"], params.new_tokens)
-        plan = Plan(params.warmup, params.min_repeats, params.max_repeats, params.max_seconds)
         runs = 0
 
         def once() -> Sample:
             nonlocal runs
             runs += 1
-            progress(min(runs, plan.max_repeats), plan.max_repeats, "rounds")
+            progress(min(runs, params.max_repeats), params.max_repeats, "rounds")
             return {
-                name: run_forced(runtime, clip)["total"] for name, runtime in zip(names, opened, strict=True)
+                name: run_forced(runtime, clip, params.beams)["total"]
+                for name, runtime in zip(names, opened, strict=True)
             }
 
-        timed = repeat(once, plan)
+        timed = repeat(once, params.plan)
         times = {name: timed.pooled(name) for name in names}
         ratios = [one / other for one, other in zip(*times.values(), strict=True)]
         rounds = len(timed.samples)
         method = (
-            f"one window of synthetic audio with {len(clip.tokens) + 1} forced tokens, batch 1, from samples to the "
-            f"last token; {rounds} rounds in turns; threads: {params.threads or 'the default of the runtimes'}"
+            f"one window of synthetic audio from samples to the last token, {rounds} rounds in turns; "
+            f"{params.conditions(len(clip.tokens) + 1)}"
         )
         metrics = {
             f"{name}_ms_p50": Metric(percentile(found, 50), "ms", rounds, method)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pocket_opt.passes.base import positive
+
 Sample = Mapping[str, Sequence[float]]
 """Times of one repeat by phase; a phase that happens several times in a repeat (a token) has several."""
 
@@ -22,6 +24,39 @@ class Plan:
     min_repeats: int
     max_repeats: int
     max_seconds: float
+
+
+@dataclass(frozen=True)
+class TimingParams:
+    """How to measure a clip of forced tokens.
+
+    Attributes:
+        new_tokens: tokens generated for the clip; None: 4 for each second of the window.
+        beams: sequences that are decoded side by side.
+        warmup, min_repeats, max_repeats, max_seconds: see `Plan`.
+        threads: of the runtime; 0 is its default.
+    """
+
+    new_tokens: int | None = positive(None)
+    beams: int = positive(1)
+    warmup: int = 3
+    min_repeats: int = positive(3)
+    max_repeats: int = positive(40)
+    max_seconds: float = 8.0
+    threads: int = 0
+
+    @property
+    def plan(self) -> Plan:
+        """How often to repeat."""
+        return Plan(self.warmup, self.min_repeats, self.max_repeats, self.max_seconds)
+
+    def conditions(self, tokens: int) -> str:
+        """What a method says of them; `tokens` were forced."""
+        sequences = (
+            f" in each of {self.beams} beams, which change places at each step" if self.beams > 1 else ""
+        )
+        threads = self.threads or "the default of the runtime"
+        return f"batch 1, {tokens} forced tokens{sequences}; threads: {threads}"
 
 
 @dataclass(frozen=True)

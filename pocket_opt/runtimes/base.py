@@ -57,6 +57,10 @@ class Steps(Protocol):
         """Feed `tokens` `[batch, length]` after those already fed; logits `[batch, length, vocab]`, new state."""
         ...
 
+    def select(self, state: State, rows: Sequence[int]) -> State:
+        """The state of some rows, in this order; a row may be there several times."""
+        ...
+
 
 class SpeechRuntime(Steps, Protocol):
     """An opened speech model.

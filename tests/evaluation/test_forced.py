@@ -16,6 +16,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.fed: list[list[int]] = []
+        self.selected: list[list[int]] = []
 
     def features(self, audio: list[Any]) -> np.ndarray:
         return np.zeros((len(audio), 80, 400), np.float32)
@@ -24,18 +25,32 @@ class Recorder:
         return object()
 
     def decode(self, tokens: np.ndarray, state: object) -> tuple[np.ndarray, object]:
+        assert (tokens == tokens[0]).all()
         self.fed.append(tokens[0].tolist())
-        return np.zeros((1, tokens.shape[1], 600), np.float32), state
+        return np.zeros((*tokens.shape, 600), np.float32), state
+
+    def select(self, state: object, rows: list[int]) -> object:
+        self.selected.append(list(rows))
+        return state
 
 
 def test_the_prompt_goes_in_at_once_and_then_one_token_at_a_time() -> None:
     runtime, clip = Recorder(), forced_clip(DIMS, 10)
     sample = run_forced(runtime, clip)  # type: ignore[arg-type]
+    assert runtime.selected == []
     assert [len(tokens) for tokens in runtime.fed] == [PROMPT_TOKENS, *[1] * 9]
     assert all(0 <= token < DIMS["vocab"] for tokens in runtime.fed for token in tokens)
     assert len(sample["step"]) == 9
     phases = sum(sum(sample[phase]) for phase in ("mel", "encoder", "prefill", "step"))
     assert sample["total"][0] == phases or abs(sample["total"][0] - phases) < 1e-6
+
+
+def test_beams_begin_after_the_prompt_and_change_places() -> None:
+    runtime, clip = Recorder(), forced_clip(DIMS, 4)
+    sample = run_forced(runtime, clip, 3)  # type: ignore[arg-type]
+    assert [len(tokens) for tokens in runtime.fed] == [PROMPT_TOKENS, 1, 1, 1]
+    assert runtime.selected == [[0, 0, 0], [1, 2, 0], [1, 2, 0]]
+    assert len(sample["step"]) == 3
 
 
 def test_a_model_with_few_positions_gets_fewer_tokens() -> None:

@@ -121,3 +121,15 @@ def test_a_file_that_is_no_audio_does_not_stop_the_others(
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{clip}: ")
     assert "broken.wav: cannot be read as wav, flac, ogg or mp3" in printed.err
+
+
+def test_rows_of_a_state_are_picked(source: Path) -> None:
+    model = TransformersModel(source, threads=1)
+    features = model.features([sound(1, 0), sound(2, 1)])
+    tokens = np.array([[1, 2, 3], [4, 5, 6]])
+    rows, last = [1, 0, 1], np.array([[7], [8], [9]])
+    _, state = model.decode(tokens, model.encode(features))
+    found, _ = model.decode(last, model.select(state, rows))
+    fresh = model.select(model.encode(features), rows)
+    expected, _ = model.decode(np.concatenate([tokens[rows], last], axis=1), fresh)
+    np.testing.assert_allclose(found[:, -1], expected[:, -1], atol=1e-4)

@@ -96,6 +96,17 @@ class TransformersModel:
             )
         return output.logits.numpy(), (hidden, output.past_key_values)
 
+    def select(self, state: State, rows: Sequence[int]) -> State:
+        """The state of some rows, in this order; the cache is changed in place."""
+        import torch
+
+        hidden, cache = state
+        index = torch.tensor(rows)
+        with torch.inference_mode():
+            if cache is not None:
+                cache.reorder_cache(index)
+            return hidden[index], cache
+
     def prompt(self, options: DecodeOptions) -> list[int]:
         """The forced first tokens; where `options.language` is None, those of the model's first language."""
         return self.vocabulary.first_prompt(options)
