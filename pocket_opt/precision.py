@@ -38,8 +38,8 @@ class Rule:
 
     Attributes:
         bits: of the weights; "none" leaves them float.
-        activations: "dynamic" is an integer product (`dynamic_int8`), "float" weight-only; left out: whichever
-            quantizer takes the layer anyway, if it knows these bits.
+        activations: "dynamic" is an integer product (`dynamic_int8`; 8 or 4 bits), "float" weight-only; left out:
+            whichever quantizer takes the layer anyway, if it knows these bits.
         algorithm, block_size, symmetric: for weight-only layers and the embedding.
     """
 
@@ -136,8 +136,8 @@ def _check(rule: Rule, where: str) -> None:
         problem = "says nothing"
     elif rule.bits == "none" and len(rule.settings) > 1:
         problem = "leaves the layers float and sets how they are quantized"
-    elif rule.activations == "dynamic" and (rule.bits not in (None, 8) or weights):
-        problem = "asks for dynamic activations, which take 8-bit weights and one scale a column"
+    elif rule.activations == "dynamic" and (rule.bits not in (None, 4, 8) or weights):
+        problem = "asks for dynamic activations, which take weights of 8 or 4 bits, scaled in one way only"
     elif rule.algorithm == "hqq" and rule.symmetric is not False:
         problem = "asks for hqq, which fits zero points, without symmetric: false"
     if problem:

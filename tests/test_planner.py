@@ -121,7 +121,7 @@ def test_intents_and_decoder_choose_parameters(inputs: list[str]) -> None:
     smallest = plan(*inputs, "level=EXTREME").graph
     assert smallest["weights"].params["bits"] == 4
     assert smallest["encoder_int8"].params["components"] == ["encoder"]
-    assert smallest["encoder_int8"].params["exclude"] == ["*.fc2/*"]
+    assert smallest["encoder_int8"].params["bits"] == 4
     assert smallest["embedding"].params["bits"] == 4
     assert plan(*inputs, "decoder=basic").graph["export"].params["decoder"] == "basic"
     assert (

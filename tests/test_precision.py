@@ -44,7 +44,7 @@ def test_the_rules_of_a_search_travel_in_the_artifact(tmp_path: Path) -> None:
         ({"a": 4}, "'4' says no precision"),
         ({"a": {}}, "says nothing"),
         ({"a": {"bits": "none", "block_size": 32}}, "leaves the layers float and sets how"),
-        ({"a": {"bits": 4, "activations": "dynamic"}}, "dynamic activations, which take 8-bit weights"),
+        ({"a": {"bits": 2, "activations": "dynamic"}}, "dynamic activations, which take weights of 8 or 4"),
         ({"a": {"algorithm": "hqq"}}, "without symmetric: false"),
         ("a", "'a' is no table of overrides"),
     ],

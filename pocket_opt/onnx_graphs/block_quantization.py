@@ -50,10 +50,10 @@ class BlockTensor:
     def dequantize(self) -> Floats:
         """The weight [N, K] that the kernels compute with."""
         rows, blocks = self.scales.shape
-        levels = _unpack(self.packed, self.bits).astype(np.float32)
+        levels = unpack(self.packed, self.bits).astype(np.float32)
         zeros = np.full((rows, blocks), 1 << (self.bits - 1), np.float32)
         if self.zero_points is not None:
-            zeros = _unpack(self.zero_points, self.bits)[:, :blocks].astype(np.float32)
+            zeros = unpack(self.zero_points, self.bits)[:, :blocks].astype(np.float32)
         weights = (levels - zeros[:, :, None]) * self.scales[:, :, None]
         return weights.reshape(rows, -1)[:, : self.columns]
 
@@ -236,7 +236,8 @@ def pack(levels: Bytes, bits: int) -> Bytes:
     return packed
 
 
-def _unpack(packed: Bytes, bits: int) -> Bytes:
+def unpack(packed: Bytes, bits: int) -> Bytes:
+    """The levels that `pack` put together, along the last axis."""
     if bits == 8:
         return packed
     apart = packed[..., None] >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8((1 << bits) - 1)

@@ -14,16 +14,21 @@ with random weights drops from 31 to 22 dB. The artifact therefore asks for `ses
 the exact and slower kernel there. `reduce_range` avoids it too, by weights of 7 bits, at 26 dB, and keeps the fast
 kernel: the encoder of whisper-tiny takes 0.66 of the time of fp32 instead of 0.83, and the sample model's WER is that
 of fp32 (3.27 %; with 8 bits 3.32 %). With VNNI, AMX or i8mm it gains nothing.
+
+`bits=4` stores 4 bits (by block of 32, as k_quant chooses them) that the runtime widens to 8 when it loads the graph
+(`../onnx_graphs/widening.py`): as fast as 8 bits, where `weight_only` with 4 makes an encoder slower than fp32.
 Sources: ONNX Runtime, quantization guide and onnxruntime_session_options_config_keys.h.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.errors import UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.precision import LEFT_FLOAT, LEFT_TO_OTHERS, Rule, searched
 from pocket_opt.worker import silent
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Levels = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
+Bits = Literal[8, 4]
 SESSION_ENTRIES = {"session.x64quantprecision": "1"}
 LEFT_CONVOLUTIONS = "convolutions lose too much on raw features; ask for them with convolutions=true"
 LEAST_DB = 3.0
@@ -50,6 +56,7 @@ class DynamicInt8Params:
         components: graphs of the artifact.
         per_channel: one weight scale per output, else one per tensor.
         weight_type: "int8" (zero point 0) or "uint8" (128; for runtimes without int8 kernels).
+        bits: of the stored weights; what is computed with has 8, or 7 where 4 are stored.
         reduce_range: weights of 7 bits, for the fast kernel of x86 without VNNI.
         include, exclude: shell-style patterns of node names.
         overrides: the precision of single layers, see `pocket_opt/precision.py`; the last that matches counts.
@@ -59,6 +66,7 @@ class DynamicInt8Params:
     components: tuple[str, ...] = ("encoder", "decoder")
     per_channel: bool = True
     weight_type: Literal["int8", "uint8"] = "int8"
+    bits: Bits = 8
     reduce_range: bool = False
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
@@ -72,6 +80,16 @@ class DynamicInt8(Pass[DynamicInt8Params]):
     version = 4
     Params = DynamicInt8Params
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy")
+
+    def check(self, params: DynamicInt8Params) -> None:
+        """4 bits are widened to int8, with one scale a column."""
+        if params.bits == 4 and (params.weight_type != "int8" or not params.per_channel):
+            raise UserError(
+                "weights stored in 4 bits are widened to int8 with one scale a column",
+                where="params.bits=4",
+                allowed="weight_type=int8, per_channel=true",
+                fix="leave these two out, or store 8 bits",
+            )
 
     def requires(self, inputs: Inputs, params: DynamicInt8Params) -> None:
         """The graphs exist and every pattern matches a node that can be quantized."""
@@ -113,8 +131,8 @@ def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:
     """Rewrite `graph` in place; returns counts and what was left out by reason."""
     chosen, left_out = _choose(graph, params)
     writer = _Writer(graph, params)
-    for node in chosen:
-        writer.replace(node)
+    for node, bits in chosen:
+        writer.replace(node, bits)
     convolutions = [node for node in graph if node.op_type == "Conv"]
     if not params.convolutions:
         left_out |= {LEFT_CONVOLUTIONS: [node.name or "" for node in convolutions]} if convolutions else {}
@@ -124,23 +142,28 @@ def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:
     return {
         "tensors": len(writer.weights),
         "nodes": len(chosen) + len(convolutions),
+        "nodes_by_bits": dict(Counter(str(bits) for _, bits in chosen)),
         "convolutions": len(convolutions),
         "left_out": left_out,
     }
 
 
-def _choose(graph: ir.Graph, params: DynamicInt8Params) -> tuple[list[ir.Node], dict[str, list[str]]]:
-    """The layers to quantize, and the names of the others by reason; what is to be weight-only is left to that pass."""
+def _choose(
+    graph: ir.Graph, params: DynamicInt8Params
+) -> tuple[list[tuple[ir.Node, Bits]], dict[str, list[str]]]:
+    """The layers to quantize with their bits; the names of others by reason: what is to be weight-only is left."""
     from pocket_opt.onnx_graphs.files import choose_linear_layers, linear_layers
     from pocket_opt.onnx_graphs.layers import is_dynamic, rule_of
 
     chosen, left_out = choose_linear_layers(graph, params.include, params.exclude)
     asked = [node for node in linear_layers(graph) if is_dynamic(rule_of(node, params.overrides))]
-    found = []
+    found: list[tuple[ir.Node, Bits]] = []
     for node in dict.fromkeys([*chosen, *asked]) if graph.name in params.components else asked:
         rule = rule_of(node, params.overrides)
-        if rule is None or is_dynamic(rule) or (rule.bits in (None, 8) and rule.activations is None):
-            found.append(node)
+        if rule is None:
+            found.append((node, params.bits))
+        elif rule.bits in (None, 4, 8) and rule.activations != "float":
+            found.append((node, rule.bits or params.bits))
         else:
             reason = LEFT_FLOAT if rule.bits == "none" else LEFT_TO_OTHERS
             left_out.setdefault(reason, []).append(node.name or "")
@@ -173,13 +196,13 @@ class _Writer:
         self._graph, self._params = graph, params
         self._activations: dict[ir.Value, tuple[ir.Value, ...]] = {}
 
-    def replace(self, node: ir.Node) -> None:
-        """Put the integer form in the place of the MatMul `node`."""
+    def replace(self, node: ir.Node, bits: Bits) -> None:
+        """Put the integer form in the place of the MatMul `node`, its weight stored in so many bits."""
         from pocket_opt.onnx_graphs.files import FLOAT, module_of, new_node, replace_node
 
         module = module_of(node)
         levels, scale, zero = self._activation(node)
-        weight, weight_scale, weight_zero = self._weight(node)
+        weight, weight_scale, weight_zero = self._weight(node, bits)
         product = new_node(module, "MatMulInteger", [levels, weight, zero, weight_zero])
         exact = new_node(module, "Cast", product.outputs, {"to": FLOAT})
         scales = new_node(module, "Mul", [scale, weight_scale], suffix="_scales")
@@ -221,24 +244,39 @@ class _Writer:
             self._activations[source] = tuple(rounding.outputs)
         return self._activations[source]
 
-    def _weight(self, node: ir.Node) -> tuple[ir.Value, ...]:
+    def _weight(self, node: ir.Node, bits: Bits = 8) -> tuple[ir.Value, ...]:
+        value = node.inputs[1]
+        assert value is not None
+        if value not in self.weights:
+            self.weights[value] = self._stored(value) if bits == 8 else self._widened(node, value)
+        return self.weights[value]
+
+    def _stored(self, value: ir.Value) -> tuple[ir.Value, ...]:
+        """Levels, scales and zero point of a weight in 8 bits."""
         import numpy as np
 
         from pocket_opt.onnx_graphs.files import add_initializer, constant
 
-        value = node.inputs[1]
-        assert value is not None
-        if value not in self.weights:
-            full = constant(value)
-            levels, scales = quantize_columns(full if full.ndim == 2 else _columns(full), self._params)
-            if full.ndim > 2:
-                levels, scales = levels.T.reshape(full.shape), np.reshape(scales, (-1, 1))
-            zero = np.array(128 if levels.dtype == np.uint8 else 0, levels.dtype)
-            parts = (("", levels), (".scales", scales), (".zero_point", zero))
-            self.weights[value] = tuple(
-                add_initializer(self._graph, f"{value.name}.q8{part}", array) for part, array in parts
-            )
-        return self.weights[value]
+        full = constant(value)
+        levels, scales = quantize_columns(full if full.ndim == 2 else _columns(full), self._params)
+        if full.ndim > 2:
+            levels, scales = levels.T.reshape(full.shape), np.reshape(scales, (-1, 1))
+        zero = np.array(128 if levels.dtype == np.uint8 else 0, levels.dtype)
+        parts = (("", levels), (".scales", scales), (".zero_point", zero))
+        return tuple(add_initializer(self._graph, f"{value.name}.q8{part}", array) for part, array in parts)
+
+    def _widened(self, node: ir.Node, value: ir.Value) -> tuple[ir.Value, ...]:
+        """The same for a weight in 4 bits."""
+        import numpy as np
+
+        from pocket_opt.onnx_graphs.files import add_initializer, constant
+        from pocket_opt.onnx_graphs.widening import store_widened
+
+        name = f"{value.name}.q4"
+        levels, scales = store_widened(self._graph, node, name, constant(value))
+        zero = np.array(0, np.int8)
+        parts = (("scales", scales), ("zero_point", zero))
+        return levels, *(add_initializer(self._graph, f"{name}.{part}", array) for part, array in parts)
 
 
 PASS = DynamicInt8()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pocket_opt.search.listening import Listener
     from pocket_opt.search.path import Errors, Move
 
-Form = Literal["int8_dynamic", "int8", "int4", "int2"]
+Form = Literal["int8_dynamic", "int4_dynamic", "int8", "int4", "int2"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SensitivitySearchParams(Calibrated):
 
     Attributes:
         wer_delta: words in % that may differ from the exact model's on the calibration clips.
-        encoder_forms, decoder_forms: what layers may become; "int8_dynamic" is the one that makes an encoder faster,
-            4-bit weights make it slower.
+        encoder_forms, decoder_forms: what layers may become; the dynamic ones make an encoder faster, weight-only
+            ones slower.
         clips: how many calibration clips are used, spread evenly.
         noise_db: each clip is heard again with white noise at these signal-to-noise ratios.
         forced: clips, of these and their copies, on which single layers are measured.
@@ -45,7 +45,7 @@ class SensitivitySearchParams(Calibrated):
     """
 
     wer_delta: float = planned(1.0, instead="budget.wer_delta")
-    encoder_forms: tuple[Form, ...] = ("int8_dynamic", "int4")
+    encoder_forms: tuple[Form, ...] = ("int8_dynamic", "int4_dynamic")
     decoder_forms: tuple[Form, ...] = ("int8", "int4", "int2")
     clips: int = positive(32)
     noise_db: tuple[float, ...] = (10.0, 5.0)

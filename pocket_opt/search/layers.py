@@ -11,6 +11,7 @@ from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.files import linear_layers, module_of
 from pocket_opt.onnx_graphs.layers import graphs_of
+from pocket_opt.onnx_graphs.widening import BITS, BLOCK
 from pocket_opt.passes.quantize_embedding import find_tied_table
 from pocket_opt.precision import Rule
 
@@ -19,6 +20,7 @@ _WEIGHTS = {"activations": "float", "symmetric": False, "algorithm": "k_quant"}
 FORMS: Mapping[str, Mapping[str, Any]] = {
     FLOAT: {"bits": "none"},
     "int8_dynamic": {"bits": 8, "activations": "dynamic"},
+    "int4_dynamic": {"bits": 4, "activations": "dynamic"},
     "int8": {"bits": 8, "block_size": 32, "activations": "float"},
     "int4": {"bits": 4, "block_size": 32, **_WEIGHTS},
     "int2": {"bits": 2, "block_size": 16, **_WEIGHTS},
@@ -44,14 +46,18 @@ class Layer:
     def bytes_as(self, form: str) -> int:
         """Bytes of weights, scales and zero points; floats in 16 bits."""
         inputs, outputs = self.shape
-        bits, size = FORMS[form]["bits"], FORMS[form].get("block_size")
+        settings = FORMS[form]
+        bits, dynamic = settings["bits"], settings.get("activations") == "dynamic"
         if bits == "none":
             return 2 * inputs * outputs
+        columns = 2 * outputs if dynamic else 0
+        size = BLOCK if dynamic and bits == BITS else settings.get("block_size")
         if size is None:
-            return inputs * outputs + 2 * outputs
+            return inputs * outputs + columns
         blocks = -(-inputs // size)
-        zero_points = 0 if self.embedding or FORMS[form].get("symmetric", True) else -(-blocks * bits // 8)
-        return int(outputs * (blocks * (size * bits // 8 + 2) + zero_points))
+        zeros = not self.embedding and not settings.get("symmetric", not dynamic)
+        zero_points = -(-blocks * bits // 8) if zeros else 0
+        return int(outputs * (blocks * (size * bits // 8 + 2) + zero_points)) + columns
 
 
 @dataclass(frozen=True)

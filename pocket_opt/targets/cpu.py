@@ -1,9 +1,9 @@
 """Any 64-bit CPU through ONNX Runtime.
 
 INT8 is dynamic for the encoder (large matrix products, where integer arithmetic pays) and weight-only for the decoder
-(one token at a time, where reading the weights is the cost). INT4 is for the decoder, its embedding, and one layer in
-six of the encoder, for the size: 4-bit weights make an encoder slower than fp32 (1.5 times on AVX2), integer products
-faster. FP16 is stored, not computed: the casts are folded at load, so it comes last.
+(one token at a time, where reading the weights is the cost). INT4 is weight-only in the decoder and its embedding; in
+the encoder only the storage has 4 bits, for products with such weights are slower than fp32 (1.5 times on AVX2). FP16
+is stored, not computed: the casts are folded at load, so it comes last.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 from pocket_opt.config.schema import Decoder, Intents
 from pocket_opt.targets.base import Package, Step
 
-SMALLER = "*.fc2/*"
-"""Layers of the encoder that take 4 bits where weights do; integer products make the others quicker, and cost bytes."""
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 
 
@@ -71,7 +69,7 @@ def _quantization(intents: Intents) -> list[Step]:
     encoder = Step(
         "encoder_int8",
         "dynamic_int8",
-        {"components": ["encoder"], "reduce_range": True, **({"exclude": [SMALLER]} if bits == 4 else {})},
+        {"components": ["encoder"], "reduce_range": True, "bits": bits or 8},
         "integer matrix products in the encoder; 7 bits keep x86 without VNNI exact and fast",
     )
     weights = Step(
@@ -95,10 +93,9 @@ def _quantization(intents: Intents) -> list[Step]:
 
 def _weight_params(bits: int, *, dynamic: bool) -> dict[str, Any]:
     """4 bits need zero points and fitted scales to hold; 8 bits do not."""
-    both = ["encoder", "decoder"]
-    if bits == 4:
-        return {"components": both, "bits": 4, "symmetric": False, "algorithm": "k_quant"}
-    return {"components": ["decoder"] if dynamic else both, "bits": bits}
+    components = ["decoder"] if dynamic else ["encoder", "decoder"]
+    fitted = {"symmetric": False, "algorithm": "k_quant"} if bits == 4 else {}
+    return {"components": components, "bits": bits, **fitted}
 
 
 def _switch(step: Step, on: bool, what: str) -> Step:

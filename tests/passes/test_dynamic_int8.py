@@ -19,9 +19,10 @@ from exported_whisper import (
     run_pass,
 )
 
-from pocket_opt.errors import PocketOptError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.onnx_graphs.files import sqnr_db
-from pocket_opt.passes.dynamic_int8 import LEFT_CONVOLUTIONS, DynamicInt8Params, quantize_columns
+from pocket_opt.passes.dynamic_int8 import LEFT_CONVOLUTIONS, PASS, DynamicInt8Params, quantize_columns
+from pocket_opt.precision import Rule
 
 
 def test_all_linear_layers_become_integer_and_answers_stay_close(tmp_path: Path) -> None:
@@ -60,6 +61,34 @@ def test_the_runtime_fuses_every_layer(tmp_path: Path, component: str) -> None:
     loaded = after_load(artifact, component, tmp_path)
     assert "MatMulInteger" not in loaded
     assert loaded["DynamicQuantizeMatMul"] + loaded["MatMulIntegerToFloat"] == LINEAR[component]
+
+
+def test_four_stored_bits_are_eight_once_the_graph_is_loaded(tmp_path: Path) -> None:
+    plain, stored = (
+        run_pass("dynamic_int8", exported(), tmp_path / f"{bits}", reduce_range=True, bits=bits)
+        for bits in (8, 4)
+    )
+    for name in ("encoder", "decoder"):
+        assert after_load(stored.artifact, name, tmp_path) == after_load(plain.artifact, name, tmp_path)
+        assert stored.did["components"][name]["nodes_by_bits"] == {"4": LINEAR[name]}
+        for old, new in zip(outputs(exported(), name), outputs(stored.artifact, name), strict=True):
+            assert sqnr_db(old, new) > 7
+
+
+def test_an_override_stores_a_layer_in_four_bits(tmp_path: Path) -> None:
+    rules = (
+        Rule("encoder.layers.0.*", bits=4, activations="dynamic"),
+        Rule("encoder.layers.1.fc1", bits=8),
+    )
+    params = {"components": ("encoder",), "overrides": rules}
+    did = run_pass("dynamic_int8", exported(), tmp_path, **params).did
+    assert did["components"]["encoder"]["nodes_by_bits"] == {"4": 6, "8": LINEAR["encoder"] - 6}
+
+
+@pytest.mark.parametrize("params", [{"weight_type": "uint8"}, {"per_channel": False}])
+def test_four_bits_are_widened_in_one_way_only(params: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="widened to int8 with one scale a column"):
+        PASS.check(DynamicInt8Params(bits=4, **params))
 
 
 def test_the_artifact_says_what_its_sessions_need(tmp_path: Path) -> None:
