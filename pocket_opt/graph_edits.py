@@ -100,7 +100,7 @@ def _of_baseline(entries: Mapping[str, Any]) -> dict[str, Any]:
     own = dict(entries)
     if "enabled" in own:
         every = {"enabled": own.pop("enabled")}
-        own = dict.fromkeys(MEASUREMENTS, every) | {
+        own = dict.fromkeys(_ON_ANY_TARGET, every) | {
             name: {**every, **raw} if isinstance(raw, Mapping) else raw for name, raw in own.items()
         }
     return {f"{BASELINE}.{name}": raw for name, raw in own.items()}

@@ -696,3 +696,14 @@ def test_what_is_measured_of_speed_and_memory_is_the_search_that_was_chosen() ->
     for line, beams in (("decoding=greedy", 1), ("decoding=beam", 5)):
         graph = plan("level=HIGH", line).graph
         assert {graph[name].params["beams"] for name in ("latency", "memory", "baseline.latency")} == {beams}
+
+
+def test_the_whole_baseline_can_be_switched_off() -> None:
+    found = plan("level=HIGH", "nodes.baseline.enabled=false")
+    assert not [node.name for node in found.graph if node.name.startswith("baseline.")]
+    assert found.off["degradation"] == "switched off by you"
+
+
+def test_a_race_is_only_where_the_target_has_one() -> None:
+    with pytest.raises(UserError, match="there is no node 'race'"):
+        plan("level=HIGH", "nodes.race.params.max_seconds=3")
