@@ -1,8 +1,9 @@
 """Store what an OpenVINO model still keeps in 32 bits in 16; it is widened when the model is compiled.
 
 Applies to every constant that 16 bits can hold; the mel front end is left alone (its tables are a few kilobytes, and
-its logarithm is of small numbers). Half the size of what it touches, no slower. Source: OpenVINO documentation,
-"Compressing a model to FP16".
+its logarithm is of small numbers). Half the size of what it touches, no slower. A table of sinusoidal positions is not
+stored at all but computed at load (`../openvino_graphs/sinusoids.py`). Source: OpenVINO documentation, "Compressing a
+model to FP16".
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class StoreFp16OpenvinoParams:
 class StoreFp16Openvino(Pass[StoreFp16OpenvinoParams]):
     """Writes the models again, with constants in 16 bits."""
 
-    version = 1
+    version = 2
     Params = StoreFp16OpenvinoParams
     tools = ("openvino", "numpy")
 
@@ -60,7 +61,7 @@ class StoreFp16Openvino(Pass[StoreFp16OpenvinoParams]):
                     fix="take it out of the components",
                 )
             progress(done, len(params.components), "models")
-        keys = ("tensors", "bytes_before", "bytes_after")
+        keys = ("tensors", "computed", "bytes_before", "bytes_after")
         sums = {key: sum(part[key] for part in reports.values()) for key in keys}
         return Outcome(artifact, {**sums, "components": reports})
 
@@ -72,14 +73,17 @@ class StoreFp16Openvino(Pass[StoreFp16OpenvinoParams]):
 
 
 def halve(model: Any) -> dict[str, int]:
-    """Put float16 constants and a Convert in the place of float32 ones, in place; returns how many, and how many not.
+    """Put float16 constants and a Convert (or a formula) in the place of float32 ones; returns how many, and not.
 
     `ov.save_model(compress_to_fp16=True)` does so too, but does nothing for a model with integer weights.
     """
     import numpy as np
     from openvino import opset13 as ops
 
-    counts = {"tensors": 0, "too_large_for_16_bits": 0}
+    from pocket_opt.onnx_graphs.sinusoids import is_sinusoidal
+    from pocket_opt.openvino_graphs.sinusoids import computed
+
+    counts = {"tensors": 0, "computed": 0, "too_large_for_16_bits": 0}
     for node in model.get_ordered_ops():
         is_float = node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f32"
         if not is_float or node.data.size < 2:
@@ -88,13 +92,17 @@ def halve(model: Any) -> dict[str, int]:
             counts["too_large_for_16_bits"] += 1
             continue
         readers = list(node.output(0).get_target_inputs())
-        half = ops.constant(node.data.astype(np.float16))
-        half.set_friendly_name(f"{node.get_friendly_name()}.fp16")
-        wide = ops.convert(half, "f32")
+        is_formula = is_sinusoidal(node.data)
+        if is_formula:
+            wide = computed(node.data.shape)
+        else:
+            half = ops.constant(node.data.astype(np.float16))
+            half.set_friendly_name(f"{node.get_friendly_name()}.fp16")
+            wide = ops.convert(half, "f32")
         wide.set_friendly_name(node.get_friendly_name())
         for reader in readers:
             reader.replace_source_output(wide.output(0))
-        counts["tensors"] += 1
+        counts["computed" if is_formula else "tensors"] += 1
     model.validate_nodes_and_infer_types()
     return counts
 

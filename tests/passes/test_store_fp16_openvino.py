@@ -24,6 +24,13 @@ def test_half_the_size(tmp_path: Path) -> None:
     assert digests(outcome.artifact)["mel.bin"] == digests(converted())["mel.bin"]
 
 
+def test_sinusoidal_positions_are_computed_and_not_stored(tmp_path: Path) -> None:
+    outcome = run_pass("store_fp16_openvino", converted(), tmp_path)
+    counts = {name: part["computed"] for name, part in outcome.did["components"].items()}
+    assert counts == {"encoder": 1, "decoder": 0}
+    assert "Sin" not in kernels(outcome.artifact, "encoder")
+
+
 def test_beside_integer_weights(tmp_path: Path) -> None:
     compressed = run_pass("compress_weights_openvino", converted(), tmp_path / "int8").artifact
     outcome = run_pass("store_fp16_openvino", compressed, tmp_path / "fp16")
