@@ -22,18 +22,13 @@ def _check_one_file(config: Config) -> None:
             where=f"decoder.audio=file decoder={config.decoder.name}",
             fix="choose decoder=all_in_one, or leave decoder.audio=samples: run.py reads files with any decoder",
         )
-    outside = {
-        "decoding=beam": config.decoding.name == "beam",
-        "audio_context=auto": config.audio_context == "auto",
-    }
-    for setting, asked in outside.items():
-        if asked and config.decoder.name == "all_in_one":
-            raise UserError(
-                f"{setting} is done between the graphs, and decoder=all_in_one has one graph that decodes greedily",
-                where=f"{setting} decoder=all_in_one",
-                allowed="decoding=greedy, audio_context=full",
-                fix=f"leave {setting.partition('=')[0]} as it is, or choose decoder=kv_cache",
-            )
+    if config.audio_context == "auto" and config.decoder.name == "all_in_one":
+        raise UserError(
+            "audio_context=auto is done between the graphs, and decoder=all_in_one has one graph",
+            where="audio_context=auto decoder=all_in_one",
+            allowed="audio_context=full",
+            fix="leave audio_context as it is, or choose decoder=kv_cache",
+        )
 
 
 def _check_numbers(decoding: Decoding) -> None:

@@ -118,7 +118,12 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
     context = {
         "measure": measure_context(config, clips_path) | {"language": language},
-        "build": {"audio_context": config.audio_context, "budget": config.level_budget},
+        "build": {
+            "audio_context": config.audio_context,
+            "budget": config.level_budget,
+            "beams": config.decoding.beams,
+            "length_penalty": config.decoding.length_penalty,
+        },
     }
     drafts += measures(config, last, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)

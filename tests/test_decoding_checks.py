@@ -13,7 +13,13 @@ def plan(*lines: str) -> Plan:
     return plan_variant(load(lines), lines)
 
 
-@pytest.mark.parametrize("setting", ["decoding=beam", "audio_context=auto"])
+def test_beams_are_searched_inside_the_graph() -> None:
+    found = plan("decoder=all_in_one", "decoding=beam", "decoding.beams=3", "decoding.length_penalty=0.5")
+    [compose] = [node for node in found.graph if node.name == "compose"]
+    assert (compose.params["beams"], compose.params["length_penalty"]) == (3, 0.5)
+
+
+@pytest.mark.parametrize("setting", ["audio_context=auto"])
 def test_what_happens_between_graphs_is_refused_for_one_graph(setting: str) -> None:
     with pytest.raises(UserError, match="done between the graphs") as caught:
         plan("decoder=all_in_one", setting)

@@ -9,7 +9,7 @@ How it is built: ../models/whisper/all_in_one/.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,9 +33,13 @@ class ComposeParams:
 
     Attributes:
         audio: what the file takes: samples, or the bytes of an audio file.
+        beams: 1: it decodes greedily. More: it searches by 1 to 5 beams, this many unless a caller says otherwise.
+        length_penalty: of the beam search, unless a caller says otherwise.
     """
 
     audio: Literal["samples", "file"] = "samples"
+    beams: int = field(default=1, metadata={"at_least": 1, "at_most": 5})
+    length_penalty: float = 1.0
 
 
 class ComposeAllInOne(Pass[ComposeParams]):
@@ -94,7 +98,9 @@ class ComposeAllInOne(Pass[ComposeParams]):
         from pocket_opt.onnx_graphs.writing import count_operators
 
         source = inputs["model"]
-        model = compose(source, files=params.audio == "file")
+        model = compose(
+            source, files=params.audio == "file", beams=params.beams, length_penalty=params.length_penalty
+        )
         nodes = list(model.graph.all_nodes())
         settings = dict(source.metadata.get("session", {}))
         if params.audio == "file":

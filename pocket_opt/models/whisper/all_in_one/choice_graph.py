@@ -50,6 +50,18 @@ def build_choice(
         return token, gain
 
 
+def allowed_scores(
+    graph: GraphBuilder, rules: SpeechRules, scores: ir.Value, said: Said, timestamps: ir.Value
+) -> ir.Value:
+    """`scores` `[batch, vocab]` with -inf for what the times before forbid, where times are predicted."""
+    plain, timed = graph.body("plain"), graph.body("timed")
+    shape = ("batch", "vocab")
+    plain.output(plain.op("Identity", scores), "plain.allowed", shape)
+    with timed.scope("times"):
+        timed.output(_allowed(timed, rules, scores, said), "timed.allowed", shape)
+    return graph.op("If", timestamps, then_branch=timed.graph, else_branch=plain.graph)
+
+
 def _choose(graph: GraphBuilder, scores: ir.Value, prefix: str) -> None:
     token = graph.op("ArgMax", scores, axis=1, keepdims=0)
     # ReduceLogSumExp takes ten times as long as LogSoftmax and ReduceMax together.

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.models.whisper.all_in_one.beam_search import BeamSearch
 from pocket_opt.models.whisper.all_in_one.file_graph import build_file_audio
+from pocket_opt.models.whisper.all_in_one.greedy_search import GreedySearch
 from pocket_opt.models.whisper.all_in_one.parts import insert_part
-from pocket_opt.models.whisper.all_in_one.request_graph import build_masks, build_request
+from pocket_opt.models.whisper.all_in_one.request_graph import Request, build_masks, build_request
+from pocket_opt.models.whisper.all_in_one.search_steps import Search, Steps
 from pocket_opt.models.whisper.all_in_one.speech_rules import SpeechRules, read_speech_rules
 from pocket_opt.models.whisper.all_in_one.text_graph import build_text
 from pocket_opt.models.whisper.all_in_one.token_bytes import token_bytes
-from pocket_opt.models.whisper.all_in_one.token_loop import Steps, TokenLoop
+from pocket_opt.models.whisper.all_in_one.token_loop import TokenLoop
 from pocket_opt.models.whisper.graph_builder import GraphBuilder
 from pocket_opt.onnx_graphs.files import load
 
@@ -24,14 +28,15 @@ PARTS = ("mel", "encoder", "decoder")
 _LONG, _FLOAT, _STRING = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.STRING
 
 
-def compose(model: Artifact, *, files: bool = False) -> ir.Model:
+def compose(model: Artifact, *, files: bool = False, beams: int = 1, length_penalty: float = 1.0) -> ir.Model:
     """One graph of the exported `model`, whatever was fused or quantized in its parts.
 
     In: `audio` float32 `[batch, samples]`, mono at 16 kHz, trimmed or padded to one window; where `files`, in its place
     `audio_bytes` uint8 `[bytes]`, a WAV, FLAC or MP3 file, the batch being one clip. May be left out:
     `language` (codes, "" to detect) and `task` of a multilingual model, strings `[1]` or `[batch]`; `timestamps` bool
     `[1]`; `max_new_tokens`, `min_new_tokens` int64 `[1]`; `start_frame` int64 `[1]` or `[batch]`: features before it
-    are dropped and zeros follow, as where the end of a window is read again from a predicted time.
+    are dropped and zeros follow, as where the end of a window is read again from a predicted time. Composed for more
+    than one of `beams`, it searches by beams, of which `beams` and `length_penalty` are inputs `[1]` as well.
     Out: `text` strings `[batch]`; `tokens` int64 `[batch, length]` with the end token and padding; `spoken_language`
     strings `[batch]` if multilingual; `no_speech_prob`, `avg_logprob` float32 `[batch]`.
 
@@ -54,9 +59,21 @@ def compose(model: Artifact, *, files: bool = False) -> ir.Model:
     encoded = insert_part(encoder, "encoder", {"features": features}, graph, graph)
     cross = {name: value for name, value in encoded.items() if name.startswith("cross_")}
     masks = build_masks(graph, rules, request)
-    steps = TokenLoop(graph, rules, request, masks, batch).build(decoder, cross)
+    search: Search = GreedySearch(rules, request, batch)
+    if beams > 1:
+        search = widened = BeamSearch(graph, rules, batch, beams, length_penalty)
+        request = _of_rows(graph, search, request)
+        widened.attach(request, masks)
+        cross = {name: search.of_rows(graph, value) for name, value in cross.items()}
+    steps = TokenLoop(graph, rules, request, masks, search).build(decoder, cross)
     _answer(graph, rules, steps, _pieces(model, rules))
     return graph.build()
+
+
+def _of_rows(graph: GraphBuilder, search: Search, request: Request) -> Request:
+    """What is asked for, for every row of a search."""
+    language, task = (one and search.of_rows(graph, one) for one in (request.language, request.task))
+    return replace(request, language=language, task=task)
 
 
 def _pieces(model: Artifact, rules: SpeechRules) -> list[bytes]:
@@ -92,17 +109,12 @@ def _answer(graph: GraphBuilder, rules: SpeechRules, steps: Steps, pieces: list[
         ends = graph.op("Cast", graph.op("Equal", steps.tokens, graph.scalar(rules.end)), to=_LONG.value)
         ended = graph.op("CumSum", ends, graph.scalar(1))
         said = graph.op("Equal", ended, graph.scalar(0))
-        counted = graph.op(
-            "Cast", graph.op("Equal", graph.op("Sub", ended, ends), graph.scalar(0)), to=_FLOAT.value
-        )
-        gained = graph.op("ReduceSum", graph.op("Mul", steps.gains, counted), graph.ints(1), keepdims=0)
-        logprob = graph.op("Div", gained, graph.op("ReduceSum", counted, graph.ints(1), keepdims=0))
     graph.output(build_text(graph, steps.tokens, said, pieces), "text", ("batch",), _STRING)
     graph.output(steps.tokens, "tokens", ("batch", "length"), _LONG)
     if steps.language is not None:
         graph.output(_code(graph, rules.languages, steps.language), "spoken_language", ("batch",), _STRING)
     graph.output(steps.silence, "no_speech_prob", ("batch",))
-    graph.output(logprob, "avg_logprob", ("batch",))
+    graph.output(steps.logprob, "avg_logprob", ("batch",))
 
 
 def _code(graph: GraphBuilder, languages: Mapping[str, int], language: ir.Value) -> ir.Value:

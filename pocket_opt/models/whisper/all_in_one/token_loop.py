@@ -9,15 +9,15 @@ those of the audio are read from outside.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from pocket_opt.errors import PocketOptError
-from pocket_opt.models.whisper.all_in_one.choice_graph import Said, build_choice
+from pocket_opt.models.whisper.all_in_one.choice_graph import Said
 from pocket_opt.models.whisper.all_in_one.parts import insert_part
 from pocket_opt.models.whisper.all_in_one.request_graph import Masks, Request
+from pocket_opt.models.whisper.all_in_one.search_steps import Moment, Search, Steps, filled
 from pocket_opt.models.whisper.all_in_one.speech_rules import SpeechRules
 from pocket_opt.models.whisper.graph_builder import GraphBuilder, shape_of, shaped
 
@@ -25,92 +25,77 @@ FINAL_NORM = "decoder.layer_norm/"
 """How the name of the node before the output head begins."""
 
 _LONG, _FLOAT, _BOOL = ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.BOOL
-_PER_STEP = {"token": _LONG, "gain": _FLOAT}
-"""What every step adds a row `[batch]` of."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What the loop gives.
-
-    Attributes:
-        tokens: int64 `[batch, length]`, the end token and padding behind it included.
-        gains: their log probabilities `[batch, length]`.
-        language: id `[batch]`; None for an English-only model.
-        silence: probability `[batch]` of the no-speech token.
-    """
-
-    tokens: ir.Value
-    gains: ir.Value
-    language: ir.Value | None
-    silence: ir.Value
 
 
 class TokenLoop:
     """Builds the loop in `graph` for a model with `rules`.
 
     Args:
-        batch: the number of rows, a vector of one element.
+        request: with one entry for each row of the `search`.
     """
 
     def __init__(
-        self, graph: GraphBuilder, rules: SpeechRules, request: Request, masks: Masks, batch: ir.Value
+        self, graph: GraphBuilder, rules: SpeechRules, request: Request, masks: Masks, search: Search
     ) -> None:
-        self._graph, self._rules, self._request, self._masks, self._batch = (
-            graph,
-            rules,
-            request,
-            masks,
-            batch,
-        )
+        self._graph, self._rules, self._request, self._masks = graph, rules, request, masks
+        self._search, self._batch = search, search.rows
         with graph.scope("loop"):
             self._body = graph.body("step")
 
     def build(self, decoder: ir.Graph, cross: Mapping[str, ir.Value]) -> Steps:
-        """Decode greedily with the cached `decoder`, which is taken apart.
+        """Decode with the cached `decoder`, which is taken apart.
 
         Args:
-            cross: keys and values of the audio, by the decoder's input names.
+            cross: keys and values of the audio, by the decoder's input names, of every row.
         """
-        graph, body = self._graph, self._body
+        graph, body, search = self._graph, self._body, self._search
         with graph.scope("loop"):
             caches = {str(port.name): port for port in decoder.inputs if str(port.name).startswith("past_")}
-            carried = {**self._beginning(), **{name: self._empty(port) for name, port in caches.items()}}
+            carried = {
+                **self._beginning(),
+                **search.begin(graph),
+                **{name: self._empty(port) for name, port in caches.items()},
+            }
             step = body.input("loop.step", _LONG, ())
             body.input("loop.condition", _BOOL, ())
             state = {name: _port(body, f"loop.{name}", value) for name, value in carried.items()}
             raw, presents = self._decode(decoder, state, cross)
-            results = {**self._advance(step, raw, state), **presents}
-            body.output(self._any(results["running"]), "loop.going_on", (), _BOOL)
+            results = self._advance(step, raw, state)
+            if "order" in results:
+                presents = {
+                    name: body.op("Gather", one, results["order"], axis=0) for name, one in presents.items()
+                }
+            results |= presents
+            body.output(self._any(search.going_on(results)), "loop.going_on", (), _BOOL)
             for name, start in carried.items():
                 body.output(results[name], f"loop.next_{name}", _grown(start), _dtype(start))
-            for name, dtype in _PER_STEP.items():
-                body.output(results[name], f"loop.{name}", ("batch",), dtype)
+            for name in search.per_step:
+                dtype = _LONG if name == "token" else _FLOAT
+                body.output(results[name], f"loop.{name}", (search.row_dim,), dtype)
             yes = graph.constant("loop.yes", np.array(True))
-            names = (*carried, *_PER_STEP)
+            names = (*carried, *search.per_step)
             found = graph.ops(
                 "Loop", self._masks.steps, yes, *carried.values(), outputs=len(names), body=body.graph
             )
-            return self._unrolled(dict(zip(names, found, strict=True)))
+            return search.steps(graph, dict(zip(names, found, strict=True)), self._masks.first)
 
     def _beginning(self) -> dict[str, ir.Value]:
         """What the first step finds."""
-        graph, rules = self._graph, self._rules
+        graph, rules, rows = self._graph, self._rules, self._search.row_dim
         column = graph.op("Concat", self._batch, graph.ints(1), axis=0)
         begun = {
-            "tokens": shaped(_filled(graph, column, rules.start), ("batch", "fed"), _LONG),
-            "running": shaped(_filled(graph, self._batch, True), ("batch",), _BOOL),
-            "before": shaped(_filled(graph, self._batch, rules.start), ("batch",), _LONG),
-            "latest": shaped(_filled(graph, self._batch, rules.timestamp_begin - 1), ("batch",), _LONG),
-            "silence": shaped(_filled(graph, self._batch, 0.0), ("batch",)),
+            "tokens": shaped(filled(graph, column, rules.start), (rows, "fed"), _LONG),
+            "before": shaped(filled(graph, self._batch, rules.start), (rows,), _LONG),
+            "latest": shaped(filled(graph, self._batch, rules.timestamp_begin - 1), (rows,), _LONG),
+            "silence": shaped(filled(graph, self._batch, 0.0), (rows,)),
         }
         if self._request.task is None:
             return begun
         plain = graph.op("Cast", graph.op("Not", self._request.timestamps), to=_LONG.value)
         wide = graph.op("Concat", self._batch, graph.op("Reshape", plain, graph.ints(1)), axis=0)
         task = graph.op("Unsqueeze", self._request.task, graph.ints(1))
-        rest = graph.op("Concat", task, _filled(graph, wide, rules.no_timestamps), axis=1)
-        return {**begun, "rest": shaped(rest, ("batch", "rest"), _LONG)}
+        rest = graph.op("Concat", task, filled(graph, wide, rules.no_timestamps), axis=1)
+        return {**begun, "rest": shaped(rest, (rows, "rest"), _LONG)}
 
     def _empty(self, port: ir.Value) -> ir.Value:
         """A cache `[batch, heads, 0, head_dim]` like `port`."""
@@ -118,7 +103,8 @@ class TokenLoop:
         _, heads, _, width = shape_of(port)
         shape = graph.op("Concat", self._batch, graph.ints(int(heads), 0, int(width)), axis=0)
         zero = ir.tensor(np.zeros(1, _dtype(port).numpy()))
-        return shaped(graph.op("ConstantOfShape", shape, value=zero), shape_of(port), _dtype(port))
+        stated = (self._search.row_dim, *shape_of(port)[1:])
+        return shaped(graph.op("ConstantOfShape", shape, value=zero), stated, _dtype(port))
 
     def _decode(
         self, decoder: ir.Graph, state: Mapping[str, ir.Value], cross: Mapping[str, ir.Value]
@@ -132,27 +118,21 @@ class TokenLoop:
 
     def _advance(self, step: ir.Value, raw: ir.Value, state: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         """Choose by the logits `raw`, and what the next step finds."""
-        body, rules, request = self._body, self._rules, self._request
+        body = self._body
         row = body.op("Gather", self._masks.of_step, step, axis=0)
         scores = body.op("Add", raw, body.op("Gather", self._masks.rows, row, axis=0))
         last = body.op("Gather", state["tokens"], body.scalar(-1), axis=1)
         said = Said(last, state["before"], state["latest"], step, self._masks.first)
-        token, gain = build_choice(body, rules, scores, said, request.timestamps)
-        if request.language is not None:
-            told = body.op("GreaterOrEqual", request.language, body.scalar(0))
-            told = body.op("And", told, body.op("Equal", step, body.scalar(0)))
-            token = body.op("Where", told, request.language, token)
-        token = body.op("Where", state["running"], token, body.scalar(rules.pad))
+        results = self._search.advance(body, Moment(raw, scores, said), state)
+        token = results["token"]
         column = body.op("Unsqueeze", token, body.ints(1))
-        results = {
-            "token": token,
-            "gain": gain,
+        latest = state["latest"]
+        if "order" in results:
+            last, latest = (body.op("Gather", values, results["order"]) for values in (last, latest))
+        results |= {
             "tokens": column,
-            "running": body.op(
-                "And", state["running"], body.op("Not", body.op("Equal", token, body.scalar(rules.end)))
-            ),
             "before": last,
-            "latest": body.op("Max", state["latest"], token),
+            "latest": body.op("Max", latest, token),
             "silence": self._silence(step, raw, state["silence"]),
         }
         if "rest" in state:
@@ -167,8 +147,8 @@ class TokenLoop:
         probability = first.op(
             "Gather", first.op("Softmax", raw, axis=1), first.scalar(self._rules.no_speech), axis=1
         )
-        first.output(probability, "silence.first", ("batch",))
-        later.output(later.op("Identity", known), "silence.known", ("batch",))
+        first.output(probability, "silence.first", (self._search.row_dim,))
+        later.output(later.op("Identity", known), "silence.known", (self._search.row_dim,))
         beginning = body.op("Equal", step, body.scalar(0))
         return body.op("If", beginning, then_branch=first.graph, else_branch=later.graph)
 
@@ -176,18 +156,6 @@ class TokenLoop:
         body = self._body
         highest = body.op("ReduceMax", body.op("Cast", flags, to=ir.DataType.INT32.value), keepdims=0)
         return body.op("Cast", highest, to=_BOOL.value)
-
-    def _unrolled(self, found: Mapping[str, ir.Value]) -> Steps:
-        """Rows of steps to rows of the batch, without the steps that read the prompt."""
-        graph = self._graph
-        tokens, gains = (graph.op("Transpose", found[name], perm=[1, 0]) for name in _PER_STEP)
-        language = None
-        if self._request.language is not None:
-            language = graph.op("Gather", tokens, graph.scalar(0), axis=1)
-        begin = graph.op("Unsqueeze", graph.op("Sub", graph.scalar(1), self._masks.first), graph.ints(0))
-        end = graph.ints(np.iinfo(np.int64).max)
-        tokens, gains = (graph.op("Slice", rows, begin, end, graph.ints(1)) for rows in (tokens, gains))
-        return Steps(tokens, gains, language, found["silence"])
 
 
 def _keep_last(decoder: ir.Graph, root: GraphBuilder) -> None:
@@ -214,15 +182,12 @@ def _port(body: GraphBuilder, name: str, value: ir.Value) -> ir.Value:
 
 def _grown(value: ir.Value) -> list[int | str]:
     """The shape of the next value: equal names would have ONNX Runtime share memory of unequal size."""
-    return [size if size == "batch" or isinstance(size, int) else f"next_{size}" for size in shape_of(value)]
+    return [
+        size if size in ("batch", "rows") or isinstance(size, int) else f"next_{size}"
+        for size in shape_of(value)
+    ]
 
 
 def _dtype(value: ir.Value) -> ir.DataType:
     assert value.dtype is not None
     return value.dtype
-
-
-def _filled(graph: GraphBuilder, shape: ir.Value, value: float) -> ir.Value:
-    """A tensor of `shape` (a vector) full of `value`; float32 of a fraction, else int64 or bool."""
-    kind = np.float32 if isinstance(value, float) else None
-    return graph.op("ConstantOfShape", shape, value=ir.tensor(np.array([value], kind)))

@@ -41,7 +41,17 @@ class AllInOne(Whisper):
         file = directory / table["components"][COMPONENT]["files"][0]
         self._graph = open_session(file, settings, threads)
         self._names = [port.name for port in self._graph.get_outputs()]
+        self._searches = "beams" in [port.name for port in self._graph.get_overridable_initializers()]
         self._takes_files = bool(settings.get("extensions"))
+
+    def prompt(self, options: DecodeOptions) -> list[int]:
+        """As for any model; RequestError also for a search that this graph does not have."""
+        if options.beams > 1 and not self._searches:
+            raise RequestError(
+                f"beams {options.beams}: this graph decodes greedily, so 1 is all it knows; one that is made with"
+                " decoding=beam searches by 1 to 5"
+            )
+        return super().prompt(options)
 
     def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
         """Transcripts of the clips `[samples]`, decoded greedily as one batch.
@@ -50,8 +60,6 @@ class AllInOne(Whisper):
             RequestError: an unknown language or task, or a search that the graph does not have.
         """
         options = options or DecodeOptions()
-        if options.beams > 1:
-            raise RequestError(f"beams {options.beams}: this graph decodes greedily, so 1 is all it knows")
         self.prompt(options)
         size = round(self.window_s * self.sample_rate)
         heard: list[list[Window]] = [[] for _ in audio]
@@ -111,6 +119,9 @@ class AllInOne(Whisper):
     def _request(self, options: DecodeOptions) -> dict[str, Any]:
         """The inputs that are alike for all clips."""
         feeds: dict[str, Any] = {"timestamps": np.array([options.timestamps])}
+        if self._searches:
+            feeds["beams"] = np.array([options.beams])
+            feeds["length_penalty"] = np.array([options.length_penalty], np.float32)
         if self.vocabulary.languages:
             feeds["task"] = np.array([options.task])
             feeds["language"] = np.array([self.vocabulary.spoken(options) or ""])

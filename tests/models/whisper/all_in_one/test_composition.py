@@ -146,6 +146,40 @@ def test_files_are_heard_as_samples_are(tmp_path: Path) -> None:
     assert text.tolist() == [host.transcribe([read_audio(tmp_path / "a.flac", 16_000)])[0].text]
 
 
-def test_beams_are_refused() -> None:
-    with pytest.raises(RequestError, match="greedily"):
+def test_a_greedy_graph_refuses_beams() -> None:
+    with pytest.raises(RequestError, match="decoding=beam searches by 1 to 5"):
         pair()[1].transcribe([sound(1, 0)], DecodeOptions(beams=3))
+
+
+@cache
+def searching(
+    seed: int = 3, *, multilingual: bool = True, pad: int | None = None
+) -> tuple[Whisper, AllInOne]:
+    """The host's beam search, and a graph that searches."""
+    root = root_of(seed, multilingual=multilingual, pad=pad)
+    if not (root / "beams").exists():
+        run_pass(
+            "compose_all_in_one", Artifact.load(root / "parts"), root / "beams", beams=5, length_penalty=0.5
+        )
+    return Whisper(root / "parts"), AllInOne(root / "beams")
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+@pytest.mark.parametrize(("beams", "length_penalty"), [(1, 1.0), (2, 1.0), (3, 0.0), (5, 2.0)])
+@pytest.mark.parametrize("model", [{}, {"multilingual": False}, {"pad": 7, "seed": 4}], ids=str)
+def test_beams_find_what_the_host_finds(
+    model: dict, beams: int, length_penalty: float, timestamps: bool
+) -> None:
+    audio = [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)]
+    options = DecodeOptions(timestamps=timestamps, beams=beams, length_penalty=length_penalty)
+    same(*searching(**model), audio, options)
+
+
+def test_beams_and_penalty_are_inputs_with_defaults() -> None:
+    host, graph = searching()
+    session, audio = opened(graph), sound(3, 1)
+    [text] = session.run(["text"], {"audio": audio[None]})
+    assert text.tolist() == [host.transcribe([audio], DecodeOptions(beams=5, length_penalty=0.5))[0].text]
+    for beams in (0, 6):
+        with pytest.raises(Exception, match="unsupported_beams"):
+            session.run(None, {"audio": audio[None], "beams": np.array([beams])})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from exported_whisper import run_pass
@@ -29,14 +31,16 @@ STEPS = {
 }
 
 
-def pair(level: str, root: Path) -> tuple[Whisper, AllInOne]:
+@cache
+def pair(level: str, beams: int = 1) -> tuple[Whisper, AllInOne]:
+    root = Path(mkdtemp(prefix="all-in-one-"))
     (root / "source").mkdir()
     step = load_pass("load_source")
     teacher = str(locate("sample:teacher", holding="config.json", where="-"))
     model: Artifact = execute(step, {}, step.Params(path=teacher), root / "source").artifact
     for name, params in (("export_onnx", {}), ("fuse", {}), *STEPS[level]):
         model = run_pass(name, model, root / name, **params).artifact
-    one = run_pass("compose_all_in_one", model, root / "one").artifact
+    one = run_pass("compose_all_in_one", model, root / "one", beams=beams).artifact
     return Whisper(model.root), AllInOne(one.root)
 
 
@@ -47,17 +51,20 @@ def compare(host: Whisper, graph: AllInOne, clips: list, options: DecodeOptions)
     assert [one.segments for one in found] == [one.segments for one in expected]
 
 
-@pytest.mark.parametrize("options", [DecodeOptions(), DecodeOptions(timestamps=True)], ids=["plain", "times"])
-def test_a_batch_of_both_languages(options: DecodeOptions, tmp_path: Path) -> None:
+@pytest.mark.parametrize("timestamps", [False, True])
+@pytest.mark.parametrize("beams", [1, 5])
+def test_a_batch_of_both_languages(timestamps: bool, beams: int) -> None:
+    options = DecodeOptions(timestamps=timestamps, beams=beams)
     clips = list(Dataset.open("sample:evaluation", where="-"))
     chosen = [next(clip for clip in clips if clip.language == code) for code in ("de", "en")]
-    compare(*pair("HIGH", tmp_path), [*chosen, clips[-1]], options)
+    compare(*pair("HIGH", beams), [*chosen, clips[-1]], options)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("level", STEPS)
-def test_all_clips(level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beams", [1, 5])
+def test_all_clips(level: str, beams: int) -> None:
     clips = list(Dataset.open("sample:evaluation", where="-"))
-    host, graph = pair(level, tmp_path)
+    host, graph = pair(level, beams)
     for begin in range(0, len(clips), 8):
-        compare(host, graph, clips[begin : begin + 8], DecodeOptions())
+        compare(host, graph, clips[begin : begin + 8], DecodeOptions(beams=beams))
