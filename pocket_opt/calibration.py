@@ -12,6 +12,7 @@ from typing import Any
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
+from pocket_opt.models.sources import OPTIMUM
 
 SAMPLE_CLIPS = "sample:calibration"
 
@@ -46,6 +47,12 @@ class CalibrationClips:
         recipe = self._config.recipe
         if recipe.data.calibration:
             return Dataset.open(recipe.data.calibration, where="recipe.data.calibration")
+        if recipe.family == OPTIMUM:
+            raise UserError(
+                "this pass is calibrated on speech, which this model is not known to hear",
+                where=f"nodes.{node}",
+                fix="leave it out, or choose a method without calibration (rtn, k_quant, hqq)",
+            )
         if recipe.model.weights == "random":
             return Dataset.open(SAMPLE_CLIPS, where="data.calibration.path")
         raise UserError(

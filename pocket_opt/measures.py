@@ -10,6 +10,7 @@ from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
+from pocket_opt.models.sources import OPTIMUM
 from pocket_opt.passes import load_pass
 
 SOURCE, BASELINE = "source", "baseline."
@@ -39,6 +40,8 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
 def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
     """The measurements of the variant and of its baseline, the source model; `off` takes those left out, and why."""
     reference = result == SOURCE
+    if config.recipe.family == OPTIMUM:
+        return _of_graphs(config, result, off)
     wanted = [
         Draft(name, name, {}, {"model": result}, "measured on the result")
         for name in ("quality", "latency", "memory")
@@ -78,13 +81,35 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
             else "no evaluation data: set data.evaluation.path=DIR"
         )
         off |= {draft.name: why for draft in wanted if draft.name in without_data}
+    _switch_off(config, wanted, off)
+    return wanted
+
+
+def _of_graphs(config: Config, result: str, off: dict[str, str]) -> list[Draft]:
+    """What can be measured where nothing is known of a model but its graphs."""
+    off |= dict.fromkeys(("quality", "memory", "profile"), "measured of models that hear speech")
+    if result == SOURCE:
+        off |= dict.fromkeys(
+            ("latency", "parity"), "the source model is measured beside each of its variants"
+        )
+        return []
+    both = {"model": result, "source": SOURCE}
+    wanted = [
+        Draft("latency", "graph_latency", {}, both, "in turns with the source model"),
+        Draft("parity", "graph_parity", {}, both, "numerical distance from the source"),
+    ]
+    _switch_off(config, wanted, off)
+    return wanted
+
+
+def _switch_off(config: Config, wanted: Sequence[Draft], off: dict[str, str]) -> None:
+    """Move what the user switched off to `off`."""
     edits = read_edits(config.nodes)
     off |= {
         draft.name: "switched off by you"
         for draft in wanted
         if draft.name in edits and not edits[draft.name].enabled
     }
-    return wanted
 
 
 def without_off(drafts: Sequence[Draft], config: Config, off: dict[str, str]) -> list[Draft]:

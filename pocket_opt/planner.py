@@ -17,18 +17,20 @@ from pocket_opt.data.dataset import Dataset
 from pocket_opt.decoding_checks import check_decoding
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
+from pocket_opt.families import check_family
 from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, chain, read_edits
 from pocket_opt.hosts import host_id
 from pocket_opt.identity import digest
 from pocket_opt.layouts import with_layout
 from pocket_opt.measures import SOURCE, measure_context, measures, without_off
-from pocket_opt.models.sources import GRAPHS, Root, resolve
+from pocket_opt.models.sources import GRAPHS, OPTIMUM, Root, resolve
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
 from pocket_opt.precision import OVERRIDES, Rule, combined, file_rules
 from pocket_opt.searches import check_overrides_taken, with_search
 from pocket_opt.targets import load_target, require_installed
+from pocket_opt.targets.base import Architecture, Step, Target
 from pocket_opt.toolchains import load_toolchain
 
 SAMPLE_CLIPS = "sample:evaluation"
@@ -100,6 +102,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     target = load_target(config.target.name)
     require_installed(target, config.level.intents)
     _check_settings(config)
+    check_family(config)
     roots, off = _roots(config)
     language = _language(config.decoding.language, roots[SOURCE])
     data, clips_path = _evaluation_data(config)
@@ -109,7 +112,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     if STUDENT in roots:
         drafts.append(_root_draft(STUDENT, roots[STUDENT], "the level asks for a student"))
         last = STUDENT
-    steps = target.steps(config.level.intents, config.decoder)
+    steps = _steps(target, config, roots[SOURCE])
     off |= {step.name: step.off for step in steps if step.off}
     taken = chain([step for step in steps if not step.off], last)
     drafts, last = drafts + taken, taken[-1].name if taken else last
@@ -133,7 +136,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     ]
     if config.data.calibration.path and not calibration.used:
         off["calibration"] = "no pass of this variant is calibrated on audio"
-    for node in nodes:
+    for node in nodes if config.recipe.family in GRAPHS else ():
         _check_components(node, GRAPHS[config.recipe.family])
     check_overrides_taken(nodes, config)
     graph = PassGraph(nodes)
@@ -147,6 +150,12 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         len(data.clips) if data else None,
         graph.keys(),
     )
+
+
+def _steps(target: Target, config: Config, source: Root) -> list[Step]:
+    if config.recipe.family == OPTIMUM:
+        return target.steps_of_any(config.level.intents, Architecture(source.model_type, source.class_name))
+    return target.steps(config.level.intents, config.decoder)
 
 
 def _check_settings(config: Config) -> None:
@@ -252,7 +261,7 @@ def _node(
 
 def _check_components(node: Node, known: Collection[str]) -> None:
     for name in node.params.get("components", ()):
-        if name not in known:
+        if name not in (*known, "*"):
             raise unknown_name("component", name, known, where=f"nodes.{node.name}: params.components")
 
 

@@ -16,6 +16,7 @@ from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
 from pocket_opt.home import home, write_atomically
 from pocket_opt.models import hub
+from pocket_opt.models.sources import WHISPER
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.planner import Plan, plan_variant
 from pocket_opt.results import VariantRecord
@@ -62,7 +63,7 @@ def with_downloads(plan: Plan) -> Plan:
     if not plan.downloads:
         return plan
     for hub_id, revision in plan.downloads:
-        hub.fetch(hub_id, revision)
+        hub.fetch(hub_id, revision, text=plan.config.recipe.family == WHISPER)
     known = plan_variant(plan.config, plan.overrides)
     if known.downloads:
         raise PocketOptError("a downloaded model vanished", where=known.downloads[0][0], fix="run it again")

@@ -16,7 +16,7 @@ import onnxruntime
 from whisper_fixtures import tiny_checkpoint
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.onnx_graphs.checks import random_inputs
+from pocket_opt.onnx_graphs.inputs import random_inputs
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome, execute
 

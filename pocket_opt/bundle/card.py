@@ -9,6 +9,7 @@ from typing import Any
 from pocket_opt.bundle.clients import AUDIO, CLIENTS, Client
 from pocket_opt.bundle.manifest import choice_of
 from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
+from pocket_opt.models.sources import OPTIMUM
 
 RUNNER_PACKAGES = {
     "transformers": "torch transformers tokenizers soundfile",
@@ -16,6 +17,8 @@ RUNNER_PACKAGES = {
     "openvino": "openvino numpy tokenizers soundfile",
 }
 """Runtime of a model -> what its stand-alone runner needs."""
+GRAPH_PACKAGES = {"transformers": "torch transformers numpy", "onnxruntime": "onnxruntime numpy"}
+"""The same of a model without a family."""
 _VERDICTS = {
     "within": "inside its budget",
     "over_budget": "**over its budget**",
@@ -85,9 +88,14 @@ def _usage(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "The directory can be moved; it needs nothing of the program that made it."
     yield ""
     yield "```sh"
-    extensions = manifest["metadata"].get("session", {}).get("extensions")
-    yield f"pip install {RUNNER_PACKAGES[runtime]}" + (f" '{extensions}'" if extensions else "")
-    yield f"python {RUNNER} {AUDIO}"
+    if manifest["metadata"].get("family") == OPTIMUM:
+        yield f"pip install {GRAPH_PACKAGES[runtime]}"
+        yield f"python {RUNNER}                                   # what the graphs take and give"
+        yield f"python {RUNNER} inputs.npz --output outputs.npz   # run one on arrays, named like its inputs"
+    else:
+        extensions = manifest["metadata"].get("session", {}).get("extensions")
+        yield f"pip install {RUNNER_PACKAGES[runtime]}" + (f" '{extensions}'" if extensions else "")
+        yield f"python {RUNNER} {AUDIO}"
     yield "```"
     client = CLIENTS.get(manifest["metadata"].get("layout", ""))
     if client is not None:

@@ -54,7 +54,10 @@ class Recipe:
     """What is optimized: the model, its data and its quality budget."""
 
     name: str  # the name of the file
-    family: Literal["whisper"]  # which model family reads and exports it
+    family: Literal[
+        "whisper", "optimum"
+    ]  # which model family reads and exports it; optimum: any architecture that
+    # Optimum exports, see docs/toolchains.md
     model: ModelSource  # the source model
     license: str  # the model's licence; it reaches the bundle
     summary: str = ""  # one line for `pocket-opt list`

@@ -44,8 +44,11 @@ def cached(hub_id: str, revision: str) -> Snapshot | None:
     return found if (found.path / CONFIG).is_file() else None
 
 
-def fetch(hub_id: str, revision: str) -> Snapshot:
+def fetch(hub_id: str, revision: str, *, text: bool = True) -> Snapshot:
     """Download what makes up a model (weights, configuration, tokenizer) into the home, unless it is there.
+
+    Args:
+        text: whether a model without a tokenizer is none.
 
     Raises:
         PocketOptError: the hub cannot be had, or holds no such model; the message says in which way.
@@ -53,14 +56,14 @@ def fetch(hub_id: str, revision: str) -> Snapshot:
     try:
         _memory().parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_memory().with_suffix(".lock")):
-            return cached(hub_id, revision) or _download(hub_id, revision)
+            return cached(hub_id, revision) or _download(hub_id, revision, text=text)
     except OSError as error:
         raise storage_error(error, home()) from error
 
 
-def _download(hub_id: str, revision: str) -> Snapshot:
+def _download(hub_id: str, revision: str, *, text: bool) -> Snapshot:
     try:
-        path, commit = _snapshot(hub_id, revision)
+        path, commit = _snapshot(hub_id, revision, text=text)
     except PocketOptError:
         raise
     except Exception as error:
@@ -81,13 +84,13 @@ def _download(hub_id: str, revision: str) -> Snapshot:
     return Snapshot(path, commit)
 
 
-def _snapshot(hub_id: str, revision: str) -> tuple[Path, str]:
+def _snapshot(hub_id: str, revision: str, *, text: bool) -> tuple[Path, str]:
     """Download the small files, then the weights that they and the list of files allow; path and commit."""
     from huggingface_hub import HfApi, snapshot_download
 
     info = HfApi().model_info(hub_id, revision=revision, timeout=20)
     commit, names = info.sha or revision, {file.rfilename for file in info.siblings or ()}
-    _check_names(names, hub_id)
+    _check_names(names, hub_id, text=text)
     take = partial(snapshot_download, hub_id, revision=commit, cache_dir=home() / "hub", etag_timeout=20)
     small = [name for name in (*TABLES, *INDEXES) if name in names]
     path = Path(take(allow_patterns=small))
@@ -96,9 +99,9 @@ def _snapshot(hub_id: str, revision: str) -> tuple[Path, str]:
     return path, commit
 
 
-def _check_names(names: Collection[str], hub_id: str) -> None:
+def _check_names(names: Collection[str], hub_id: str, *, text: bool) -> None:
     """Refuse what is no model before anything big is downloaded."""
-    tokenizer = TOKENIZER in names or {VOCAB, MERGES} <= set(names)
+    tokenizer = not text or TOKENIZER in names or {VOCAB, MERGES} <= set(names)
     lacking = [CONFIG] if CONFIG not in names else [] if tokenizer else [TOKENIZER]
     if lacking:
         raise UserError(

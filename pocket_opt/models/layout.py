@@ -29,7 +29,16 @@ PROCESSOR_FILES = (
     "normalizer.json",
 )
 """What may belong to a processor."""
-TABLES = (CONFIG, GENERATION_CONFIG, *PROCESSOR_FILES)
+OTHER_PROCESSORS = (
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "processor_config.json",
+    "chat_template.jinja",
+)
+"""What belongs to the processors of other architectures than Whisper."""
+TABLES = (CONFIG, GENERATION_CONFIG, *PROCESSOR_FILES, *OTHER_PROCESSORS)
 """What may belong to a model beside its weights."""
 
 WEIGHTS, INDEX = SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")

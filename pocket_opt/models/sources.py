@@ -16,8 +16,11 @@ from pocket_opt.models import hub
 from pocket_opt.models.layout import CONFIG, model_files, read_table, unreadable
 from pocket_opt.models.whisper.vocabulary import LANGUAGES, Vocabulary, told_languages
 
-GRAPHS = {"whisper": ("mel", "encoder", "decoder")}
-"""Family -> the components that its export makes, which passes may be told to change."""
+WHISPER, OPTIMUM = "whisper", "optimum"
+GRAPHS = {WHISPER: ("mel", "encoder", "decoder")}
+"""Family -> the components that its export makes, which passes may be told to change; Optimum's show later."""
+LOADERS = {WHISPER: "load_source", OPTIMUM: "load_checkpoint"}
+"""Family -> the pass that reads its checkpoints."""
 
 PUBLISHED = {"vocab": 51_865, "source_positions": 1_500}
 """What `random_weights` takes where an architecture does not say."""
@@ -36,6 +39,7 @@ class Root:
         identity: the resolved hub revision or content digest, for the manifest.
         languages: codes of the languages that the model can be told.
         window_s: seconds of audio that the model sees at once; None where that is not known yet.
+        model_type, class_name: architecture as config.json names it; empty where that is not known yet.
     """
 
     pass_name: str
@@ -45,6 +49,8 @@ class Root:
     download: tuple[str, str] | None = None
     languages: tuple[str, ...] = LANGUAGES
     window_s: float | None = None
+    model_type: str = ""
+    class_name: str = ""
 
 
 def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
@@ -57,6 +63,7 @@ def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
         UserError: no source is named, or the directory is absent, incomplete or of another architecture.
     """
     if source.weights == "random":
+        _require_known_shapes(family, where=where)
         return _random(source, seed=seed, where=where)
     if source.path is not None:
         path = shipped.locate(source.path, holding=CONFIG, where=f"{where}.path").absolute()
@@ -71,9 +78,19 @@ def resolve(source: ModelSource, family: str, *, seed: int, where: str) -> Root:
     found = hub.cached(source.hub, source.revision)
     if found is None:
         identity = {"hub": source.hub, "revision": source.revision}
-        return Root("load_source", {"digest": ""}, {"path": ""}, identity, (source.hub, source.revision))
+        download = (source.hub, source.revision)
+        return Root(LOADERS[family], {"digest": ""}, {"path": ""}, identity, download)
     root = _local(found.path, family, where=f"{where}.hub")
     return replace(root, identity={"hub": source.hub, "revision": found.commit, **root.identity})
+
+
+def _require_known_shapes(family: str, *, where: str) -> None:
+    if family != WHISPER:
+        raise UserError(
+            f"random weights are made for the family {WHISPER}, not for {family}",
+            where=f"{where}.weights",
+            fix=f"save such a model by transformers (save_pretrained) and set {where}.path=DIR",
+        )
 
 
 def _random(source: ModelSource, *, seed: int, where: str) -> Root:
@@ -107,18 +124,14 @@ def _local(path: Path, family: str, *, where: str) -> Root:
         content = content_digest(path)
     except OSError as error:
         raise unreadable(error, Path(error.filename or path)) from error
-    languages = told_languages(path)
-    positions = read_table(path / CONFIG).get("max_source_positions")
+    root = Root(LOADERS[family], {"digest": content}, {"path": str(path)}, {"sha256": content})
+    config = read_table(path / CONFIG)
+    if family == OPTIMUM:
+        name = str(next(iter(config.get("architectures") or ()), ""))
+        return replace(root, languages=(), model_type=str(config.get("model_type", "")), class_name=name)
+    positions = config.get("max_source_positions")
     window_s = positions / POSITIONS_PER_SECOND if isinstance(positions, int) else None
-    identity = {"sha256": content}
-    return Root(
-        "load_source",
-        {"digest": content},
-        {"path": str(path)},
-        identity,
-        languages=languages,
-        window_s=window_s,
-    )
+    return replace(root, languages=told_languages(path), window_s=window_s)
 
 
 def _check_architecture(path: Path, family: str, *, where: str) -> None:
@@ -131,12 +144,12 @@ def _check_architecture(path: Path, family: str, *, where: str) -> None:
             fix="correct it",
         )
     found = read_table(config).get("model_type", "unknown")
-    if found != family:
+    if family not in (found, OPTIMUM):
         raise UserError(
             f"the model is of the architecture '{found}'",
             where=str(config),
             allowed=family,
-            fix=f"choose a {family} model, or another recipe",
+            fix=f"choose a {family} model, or another recipe (family: {OPTIMUM} takes any architecture of Optimum's)",
         )
 
 

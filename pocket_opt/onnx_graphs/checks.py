@@ -12,6 +12,7 @@ import onnxruntime
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.files import Array, load, parameters, sqnr_db
+from pocket_opt.onnx_graphs.inputs import random_inputs, sizes_of
 
 COMPARE_BELOW = 700_000_000
 """Bytes of a component's input files up to which both versions are run and compared; above, only loaded."""
@@ -68,30 +69,13 @@ def check_finite(path: Path, name: str) -> None:
 
 def agreement_db(before: Artifact, after: Artifact, name: str) -> float:
     """The lowest SQNR in dB over the floating-point outputs, both versions fed the same random inputs."""
-    feeds = random_inputs(before.components[name])
+    feeds = random_inputs(before.components[name], sizes=sizes_of(before))
     levels = [float("inf")]
     for old, new in zip(_outputs(before, name, feeds), _outputs(after, name, feeds), strict=True):
         if not np.isfinite(new).all() and np.isfinite(old).all():
             raise PocketOptError(f"an output of component '{name}' is no longer finite on random inputs")
         levels.append(sqnr_db(old, new))
     return min(levels)
-
-
-def random_inputs(part: Component, seed: int = 0) -> dict[str, Array]:
-    """Inputs for every port: normal floats, integers below 8; each symbolic dimension has one size (1, 4, 5, ...)."""
-    random = np.random.default_rng(seed)
-    symbols = list(
-        dict.fromkeys(size for port in part.inputs for size in port.shape if isinstance(size, str))
-    )
-    sizes = {symbol: 1 if i == 0 else 3 + i for i, symbol in enumerate(symbols)}
-    feeds: dict[str, Array] = {}
-    for port in part.inputs:
-        shape = [sizes[size] if isinstance(size, str) else size for size in port.shape]
-        if port.dtype.startswith("float"):
-            feeds[port.name] = random.standard_normal(shape).astype(port.dtype)
-        else:
-            feeds[port.name] = random.integers(0, 8, shape).astype(port.dtype)
-    return feeds
 
 
 def open_session(artifact: Artifact, name: str) -> onnxruntime.InferenceSession:

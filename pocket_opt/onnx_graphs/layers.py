@@ -12,6 +12,8 @@ from pocket_opt.onnx_graphs.files import is_matrix, linear_layers, load, module_
 from pocket_opt.precision import Rule, rule_for
 
 QUANTIZED = ("MatMulInteger", "MatMulNBits", "GatherBlockQuantized")
+EVERY = "*"
+"""Stands for the components of a model whose graphs are not known when planning."""
 EXACT = ("mel",)
 """Components that no precision is chosen for: a front end's tables must stay as they are."""
 
@@ -33,6 +35,27 @@ def graphs_of(artifact: Artifact) -> dict[str, ir.Graph]:
         for name, part in artifact.components.items()
         if part.format == "onnx" and name not in EXACT
     }
+
+
+def named(
+    artifact: Artifact, components: Sequence[str], has: Callable[[ir.Graph], object] = linear_layers
+) -> tuple[str, ...]:
+    """`components`, where `EVERY` stands for all graphs of `artifact` for which `has` finds something.
+
+    Raises:
+        PocketOptError: there is no such graph.
+    """
+    if EVERY not in components:
+        return tuple(components)
+    found = tuple(name for name, graph in graphs_of(artifact).items() if has(graph))
+    if not found:
+        raise PocketOptError(
+            "no graph of this model has a layer that this pass changes",
+            where=f"graphs {', '.join(graphs_of(artifact))}",
+            allowed="MatMul with a constant matrix; GPT-2's layers, for one, are exported as Gemm",
+            fix="switch the node off: ~nodes.NAME",
+        )
+    return found
 
 
 def require_known(artifact: Artifact, rules: Sequence[Rule]) -> None:

@@ -16,7 +16,10 @@ from pocket_opt.errors import unknown_name
 from pocket_opt.passes.base import Pass
 
 ENTRY_POINT_GROUP = "pocket_opt.passes"
-MEASUREMENTS = ("quality", "degradation", "parity", "latency", "memory", "profile", "race")
+MEASUREMENTS = (
+    *("quality", "degradation", "parity", "latency", "memory", "profile", "race"),
+    *("graph_parity", "graph_latency"),
+)
 """Passes of kind "measure"; their modules live in `pocket_opt.evaluation`."""
 
 

@@ -53,7 +53,7 @@ class DynamicInt8Params:
     """What is quantized, and how.
 
     Attributes:
-        components: graphs of the artifact.
+        components: graphs of the artifact; "*" is every one with linear layers.
         per_channel: one weight scale per output, else one per tensor.
         weight_type: "int8" (zero point 0) or "uint8" (128; for runtimes without int8 kernels).
         bits: of the stored weights; what is computed with has 8, or 7 where 4 are stored.
@@ -94,20 +94,25 @@ class DynamicInt8(Pass[DynamicInt8Params]):
     def requires(self, inputs: Inputs, params: DynamicInt8Params) -> None:
         """The graphs exist and every pattern matches a node that can be quantized."""
         from pocket_opt.onnx_graphs.files import require_linear_layers
-        from pocket_opt.onnx_graphs.layers import require_known
+        from pocket_opt.onnx_graphs.layers import named, require_known
 
         require_known(inputs["model"], params.overrides)
-        require_linear_layers(inputs["model"], params.components, (*params.include, *params.exclude))
+        components = named(inputs["model"], params.components)
+        require_linear_layers(inputs["model"], components, (*params.include, *params.exclude))
 
     def run(
         self, inputs: Inputs, params: DynamicInt8Params, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other; the artifact says what its sessions need."""
         from pocket_opt.onnx_graphs.files import rewrite
-        from pocket_opt.onnx_graphs.layers import called_for, is_dynamic
+        from pocket_opt.onnx_graphs.layers import called_for, is_dynamic, named
 
         model = inputs["model"]
-        params = replace(params, overrides=(*searched(model), *params.overrides))
+        params = replace(
+            params,
+            components=named(model, params.components),
+            overrides=(*searched(model), *params.overrides),
+        )
         components = called_for(model, params.components, params.overrides, is_dynamic)
         outcome = rewrite(model, components, workdir, lambda graph: _quantize(graph, params), progress)
         if params.reduce_range:

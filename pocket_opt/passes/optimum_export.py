@@ -10,17 +10,22 @@ use `export_onnx` for what is to be measured here. Source: https://huggingface.c
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
+from pocket_opt.models.layout import CONFIG, read_table
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.toolchains import load_toolchain
 from pocket_opt.worker import silent
 
 TOOLCHAIN = "optimum"
+MERGED = "decoder_model_merged.onnx*"
+SECOND = 16_000
+"""Samples of raw audio in a second, which every model of speech takes."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,19 @@ class OptimumExportParams:
         task: one of Optimum's, e.g. "text-generation-with-past", "feature-extraction"; "auto" follows from the
             architecture in config.json.
         opset: ONNX operator set; None takes Optimum's default for the architecture.
+        merged: keep the decoder that holds those with and without a cache as branches. Passes do not rewrite what lies
+            in branches, so what is to be quantized is better off without.
     """
 
     task: str = "auto"
     opset: int | None = None
+    merged: bool = True
 
 
 class OptimumExport(Pass[OptimumExportParams]):
     """Runs `main_export` in the toolchain's environment."""
 
-    version = 1
+    version = 2
     Params = OptimumExportParams
     tools = ("onnx", "onnx_ir")
     toolchain = TOOLCHAIN
@@ -73,6 +81,9 @@ class OptimumExport(Pass[OptimumExportParams]):
         }
         reply = call(load_toolchain(TOOLCHAIN), "export:export", payload, on_progress=progress)
         did = dict(reply.value)
+        if not params.merged:
+            for path in workdir.glob(MERGED):
+                path.unlink()
         artifact = describe(workdir, source, str(did["task"]))
         sizes = {name: artifact.size(name) for name, part in artifact.components.items() if part.inputs}
         return Outcome(artifact, {**did, "bytes": sizes, "peak_bytes": reply.peak_bytes})
@@ -109,8 +120,24 @@ def describe(workdir: Path, source: Artifact, task: str) -> Artifact:
     processor = tuple(name for name in rest if name not in settings)
     if processor:
         components["processor"] = Component("processor", processor)
-    metadata: dict[str, Any] = {"runtime": "onnxruntime", "layout": "optimum", "task": task}
+    metadata: dict[str, Any] = {"runtime": "onnxruntime", "exporter": "optimum", "task": task}
+    if CONFIG in settings:
+        taken_in = {port.name for part in components.values() for port in part.inputs}
+        metadata["sizes"] = known_sizes(read_table(workdir / CONFIG), taken_in)
     return Artifact(workdir, components, {**source.metadata, **metadata})
+
+
+def known_sizes(config: Mapping[str, Any], inputs: Collection[str]) -> dict[str, int]:
+    """Sizes of symbolic dimensions that only some numbers fit, as config.json tells them."""
+    sizes = {}
+    if isinstance(config.get("num_channels"), int):
+        sizes["num_channels"] = config["num_channels"]
+    image = config.get("image_size")
+    if isinstance(image, int):
+        sizes |= {"height": image, "width": image}
+    if "input_values" in inputs:
+        sizes["sequence_length"] = SECOND
+    return sizes
 
 
 PASS = OptimumExport()

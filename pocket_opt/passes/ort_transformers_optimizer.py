@@ -39,6 +39,8 @@ class OrtTransformersOptimizerParams:
         heads, hidden_size: of the attention; 0 takes them from the artifact, or lets the optimizer detect them.
         opt_level: ONNX Runtime's own optimization before the patterns (0 none, 1 basic, 2 extended, 99 all); None is
             the optimizer's default for the model type.
+        packed_attention: queries, keys and values in one Attention operator, which is a little quicker; without, they
+            stay layers of their own, which quantizers can take.
     """
 
     model_type: ModelType = "bert"
@@ -46,6 +48,7 @@ class OrtTransformersOptimizerParams:
     heads: int = 0
     hidden_size: int = 0
     opt_level: Literal[0, 1, 2, 99] | None = None
+    packed_attention: bool = True
 
 
 class OrtTransformersOptimizer(Pass[OrtTransformersOptimizerParams]):
@@ -116,10 +119,15 @@ def chosen(model: Artifact, params: OrtTransformersOptimizerParams) -> tuple[str
 
 def optimize(payload: Mapping[str, Any], progress: Callable[[int, int, str], None]) -> None:
     """The worker's side: optimize `payload["source"]` into `payload["target"]`."""
+    from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
     names = ("model_type", "num_heads", "hidden_size", "opt_level")
-    model = optimize_model(payload["source"], **{name: payload[name] for name in names})
+    options = FusionOptions(payload["model_type"])
+    options.use_multi_head_attention = not payload["packed"]
+    model = optimize_model(
+        payload["source"], **{name: payload[name] for name in names}, optimization_options=options
+    )
     model.save_model_to_file(payload["target"], use_external_data_format=payload["external"])
     progress(1, 1, "graphs")
 
@@ -141,6 +149,7 @@ def _fuse(
             "num_heads": params.heads or dims.get(f"{side}_heads", 0),
             "hidden_size": params.hidden_size or dims.get("d_model", 0),
             "opt_level": params.opt_level,
+            "packed": params.packed_attention,
         }
         call(TASK, payload)
         model = load(place / "model.onnx")
@@ -164,11 +173,12 @@ def _compare(before: Artifact, after: Artifact, name: str) -> str:
     Raises:
         PocketOptError: the answers differ.
     """
-    from pocket_opt.onnx_graphs.checks import agreement_db, open_session, random_inputs
+    from pocket_opt.onnx_graphs.checks import agreement_db, open_session
+    from pocket_opt.onnx_graphs.inputs import random_inputs, sizes_of
 
     session = open_session(before, name)
     try:
-        session.run(None, random_inputs(before.components[name]))
+        session.run(None, random_inputs(before.components[name], sizes=sizes_of(before)))
     except Exception as error:  # the runtime's own classes share no base but this
         open_session(after, name)
         return f"only loaded: the graph takes no inputs of free sizes ({str(error).splitlines()[0][:120]})"

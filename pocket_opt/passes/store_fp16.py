@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocket_opt.artifact import Artifact
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
@@ -43,7 +44,7 @@ class StoreFp16Params:
     """What is stored in half precision.
 
     Attributes:
-        components: graphs of the artifact.
+        components: graphs of the artifact; "*" is every one with something to store.
         compute: "stored" or "native", see above.
         min_bytes: smaller tensors stay in "stored", because a Cast takes about 150 bytes too.
         keep: shell-style patterns of initializer names, and in "native" of node names, that stay float32.
@@ -67,8 +68,9 @@ class StoreFp16(Pass[StoreFp16Params]):
         from pocket_opt.onnx_graphs.files import load, parameters, require_graphs, require_matches
 
         source = inputs["model"]
-        require_graphs(source, params.components)
-        graphs = [load(source.path(name)).graph for name in params.components]
+        components = _components(source, params)
+        require_graphs(source, components)
+        graphs = [load(source.path(name)).graph for name in components]
         names = [value.name for graph in graphs for value, _ in parameters(graph)]
         nodes = [node.name for graph in graphs for node in graph] if params.compute == "native" else []
         require_matches([*names, *nodes], params.keep, "keep")
@@ -80,15 +82,22 @@ class StoreFp16(Pass[StoreFp16Params]):
         from pocket_opt.onnx_graphs.files import rewrite
 
         change = _store if params.compute == "stored" else _convert
+        model = inputs["model"]
         return rewrite(
-            inputs["model"], params.components, workdir, lambda graph: change(graph, params), progress
+            model, _components(model, params), workdir, lambda graph: change(graph, params), progress
         )
 
-    def ensures(self, inputs: Inputs, params: StoreFp16Params, outcome: Outcome) -> None:
+    def ensures(self, inputs: Inputs, params: StoreFp16Params, outcome: Outcome) -> None:  # noqa: ARG002
         """Structure, ports and weights are right; the answers are like before."""
         from pocket_opt.onnx_graphs.checks import check_rewrite
 
-        check_rewrite(inputs["model"], outcome.artifact, params.components, least_db=LEAST_DB)
+        check_rewrite(inputs["model"], outcome.artifact, list(outcome.did["components"]), least_db=LEAST_DB)
+
+
+def _components(model: Artifact, params: StoreFp16Params) -> tuple[str, ...]:
+    from pocket_opt.onnx_graphs.layers import named
+
+    return named(model, params.components, lambda graph: _choose(graph, params)[0])
 
 
 def unfit(array: Floats) -> str:

@@ -38,7 +38,7 @@ class WeightOnlyParams(Calibrated):
     """What is quantized, and how.
 
     Attributes:
-        components: graphs of the artifact.
+        components: graphs of the artifact; "*" is every one with linear layers.
         block_size: inputs that share a scale. Smaller is more exact and larger: at 4 bits 32 costs 5 bits a weight,
             128 costs 4.25.
         symmetric: one level is zero. Otherwise each block has a zero point (half to one dB better, a little larger).
@@ -86,21 +86,26 @@ class WeightOnly(Pass[WeightOnlyParams]):
     def requires(self, inputs: Inputs, params: WeightOnlyParams) -> None:
         """The graphs exist, and every pattern matches a layer."""
         from pocket_opt.onnx_graphs.files import require_linear_layers
-        from pocket_opt.onnx_graphs.layers import require_known
+        from pocket_opt.onnx_graphs.layers import named, require_known
 
         _require_kept_grid(inputs["model"], params)
         require_known(inputs["model"], params.overrides)
-        require_linear_layers(inputs["model"], params.components, (*params.include, *params.exclude))
+        components = named(inputs["model"], params.components)
+        require_linear_layers(inputs["model"], components, (*params.include, *params.exclude))
 
     def run(
         self, inputs: Inputs, params: WeightOnlyParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other; also graphs beside `components` in which an override asks for it."""
         from pocket_opt.onnx_graphs.files import rewrite
-        from pocket_opt.onnx_graphs.layers import called_for, is_weight_only
+        from pocket_opt.onnx_graphs.layers import called_for, is_weight_only, named
 
         model = inputs["model"]
-        params = replace(params, overrides=(*searched(model), *params.overrides))
+        params = replace(
+            params,
+            components=named(model, params.components),
+            overrides=(*searched(model), *params.overrides),
+        )
         components = called_for(model, params.components, params.overrides, is_weight_only)
         heard = _listen(model, components, params, progress) if self.calibrates(params) else {}
         return rewrite(model, components, workdir, lambda graph: _quantize(graph, params, heard), progress)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pocket_opt.config.schema import Decoder, Intents
+from pocket_opt.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,29 @@ class Step:
     why: str = ""
     off: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What config.json says of a model that no family here knows; empty where that is not at hand yet."""
+
+    model_type: str
+    class_name: str
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it makes one token at a time, so that reading the weights is the cost."""
+        return self.class_name.endswith(("ForCausalLM", "LMHeadModel"))
+
+
+def not_of_any(target: str) -> UserError:
+    """The refusal of a target that takes models with a family only."""
+    return UserError(
+        f"the target {target} takes models that a family here builds graphs for",
+        where="recipe.family=optimum",
+        allowed="target=cpu",
+        fix="choose target=cpu, whose graphs are those of ONNX",
+    )
 
 
 @dataclass(frozen=True)
@@ -55,4 +79,8 @@ class Target(Protocol):
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """The build chain after the source, in order, with the steps that are off and why."""
+        ...
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:
+        """The same for a model without a family, exported by Optimum; UserError where the target takes none."""
         ...

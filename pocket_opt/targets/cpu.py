@@ -8,13 +8,23 @@ is stored, not computed: the casts are folded at load, so it comes last.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.targets.base import Package, Step
+from pocket_opt.targets.base import Architecture, Package, Step
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
+FUSED_AS = {
+    "bert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "camembert": "bert",
+    "distilbert": "bert",
+}
+"""Model type -> whose patterns ONNX Runtime's optimizer finds in it. Others are asked for by name, see the pass."""
+EVERY = {"components": ["*"]}
 
 
 class Cpu:
@@ -42,11 +52,7 @@ class Cpu:
                 "fusion",
             ),
             *_quantization(intents),
-            _switch(
-                Step("fp16", "store_fp16", why="what is still 32-bit is stored in 16 bits"),
-                "fp16" in (intents.weights, intents.rest),
-                "16-bit storage",
-            ),
+            _half(intents, {}),
         ]
         if one_file:
             why = (
@@ -55,11 +61,58 @@ class Cpu:
                 else "one file from audio files to text"
             )
             steps.append(Step("compose", "compose_all_in_one", {"audio": decoder.audio}, why))
-        if intents.format == "source":
-            return [
-                replace(step, off="this level keeps the source model in its own framework") for step in steps
-            ]
+        return _if_exported(intents, steps)
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:
+        """Export by Optimum, fuse by ONNX Runtime's patterns, quantize all graphs alike, store the rest in 16 bits."""
+        patterns, bits = FUSED_AS.get(architecture.model_type), WEIGHT_BITS.get(intents.weights)
+        dynamic = bits == 8 and intents.activations == "dynamic" and not architecture.speaks
+        fuse = Step(
+            "fuse",
+            "ort_transformers_optimizer",
+            {"model_type": patterns, "packed_attention": False} if patterns else {},
+            "ONNX Runtime's own patterns",
+            off=f"no patterns are known to fit '{architecture.model_type}'; nodes.fuse.pass=ort_transformers_optimizer "
+            "nodes.fuse.after=export nodes.fuse.params.model_type=TYPE tries some"
+            if not patterns
+            else "",
+        )
+        return _if_exported(
+            intents,
+            [
+                Step("export", "optimum_export", {"merged": False}, "any architecture that Optimum supports"),
+                fuse if not patterns else _switch(fuse, intents.fusion == "lossless", "fusion"),
+                _switch(
+                    Step("int8", "dynamic_int8", {**EVERY, "reduce_range": True}, "integer matrix products"),
+                    dynamic,
+                    "integer products for a model of this kind",
+                ),
+                _switch(
+                    Step(
+                        "weights",
+                        "weight_only",
+                        {**_weight_params(bits or 8, dynamic=False), **EVERY},
+                        f"{bits}-bit weights",
+                    ),
+                    bits is not None and not dynamic,
+                    "integer weights alone",
+                ),
+                _half(intents, EVERY),
+            ],
+        )
+
+
+def _if_exported(intents: Intents, steps: list[Step]) -> list[Step]:
+    """`steps`, all off where the level keeps the source model."""
+    if intents.format == "target":
         return steps
+    return [replace(step, off="this level keeps the source model in its own framework") for step in steps]
+
+
+def _half(intents: Intents, params: Mapping[str, Any]) -> Step:
+    """What is left in 32 bits is stored in 16."""
+    step = Step("fp16", "store_fp16", params, "what is still 32-bit is stored in 16 bits")
+    return _switch(step, "fp16" in (intents.weights, intents.rest), "16-bit storage")
 
 
 def _quantization(intents: Intents) -> list[Step]:

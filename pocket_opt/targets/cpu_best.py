@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.targets.base import Step
+from pocket_opt.targets.base import Architecture, Step, not_of_any
 from pocket_opt.targets.cpu import TARGET as CPU
 from pocket_opt.targets.openvino import TARGET as OPENVINO
 
@@ -50,6 +50,10 @@ class CpuBest:
                 inputs={**models, "race": "race", **measured},
             ),
         ]
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
+        """None: only one of the two runtimes takes Optimum's graphs."""
+        raise not_of_any(self.name)
 
 
 def _losses(target: str, model: str) -> list[Step]:

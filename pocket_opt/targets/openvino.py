@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pocket_opt.config.schema import Decoder, Intents
 from pocket_opt.errors import UserError
-from pocket_opt.targets.base import Package, Step
+from pocket_opt.targets.base import Architecture, Package, Step, not_of_any
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 INSTALL = "pip install 'pocket_opt[openvino]'"
@@ -61,6 +61,10 @@ class OpenVino:
                 replace(step, off="this level keeps the source model in its own framework") for step in steps
             ]
         return steps
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
+        """None: Optimum's graphs are not converted here."""
+        raise not_of_any(self.name)
 
 
 TARGET = OpenVino()

@@ -7,8 +7,9 @@ import pytest
 from exported_whisper import exported, graph
 
 from pocket_opt.onnx_graphs import moments
-from pocket_opt.onnx_graphs.checks import open_session, random_inputs
+from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.onnx_graphs.files import linear_layers
+from pocket_opt.onnx_graphs.inputs import random_inputs
 
 
 def sources() -> list[str]:

@@ -1,0 +1,1 @@
+"""Models of any architecture that Optimum exports: nothing is known of them but their graphs and ports."""
