@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import yaml
 from layout_fixtures import clips, laid_out, optimized
+from openvino_models import converted
 from runner_fixtures import SAMPLE_RATE
 from variant_fixtures import make
 
@@ -18,7 +19,11 @@ from pocket_opt.bundle import Bundle, write_bundle
 from pocket_opt.models.whisper.runner.audio import read_audio
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions
 from pocket_opt.models.whisper.runner.whisper import Whisper
+from pocket_opt.tracking import Settings, log_bundle, settings_for
 from pocket_opt.tracking_model import save_model
+
+EXPERIMENTS = ["1"]
+"""The first that is made; 0 is MLflow's own."""
 
 
 def bundle(root: Path, model: Artifact) -> Bundle:
@@ -94,3 +99,27 @@ def test_two_models_live_in_one_process(native: Path, recording: Path, tmp_path:
     models = [mlflow.pyfunc.load_model(str(path)) for path in (native, other)]
     texts = [model.predict([str(recording)], params={"language": "en"}) for model in models]
     assert texts[0] == texts[1] == [expected(recording)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings_for(None, tmp_path_factory.mktemp("store"), upload_models=True)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_what_was_recorded_is_loaded_from_the_store(
+    runtime: str, store: Settings, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a user: a bundle is recorded with its files, found in MLflow by its run, loaded and asked."""
+    artifact = optimized("HIGH") if runtime == "onnxruntime" else converted()
+    made = make(tmp_path / "fake", "HIGH", weights="random", target=runtime)
+    place = write_bundle(made.variant, artifact, tmp_path / "bundle").path
+    tracked = log_bundle(place, store)
+    assert not tracked.warning
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    run = f"source_run_id = '{tracked.run_id}'"
+    [found] = mlflow.search_logged_models(filter_string=run, experiment_ids=EXPERIMENTS, output_format="list")
+    [heard] = Whisper(artifact.root).transcribe([read_audio(recording, SAMPLE_RATE)], DecodeOptions("en"))
+    for uri in (f"models:/{found.model_id}", f"runs:/{tracked.run_id}/{found.name}"):
+        model = mlflow.pyfunc.load_model(uri)
+        assert model.predict([str(recording)], params={"language": "en"}) == [heard.text]
