@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from exported_whisper import exported
 from openvino_models import built, converted
 
@@ -163,3 +166,21 @@ def _noise(kind: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def _tokens(batch: int, length: int, seed: int) -> Tokens:
     return np.random.default_rng(seed).integers(0, 500, (batch, length))
+
+
+def test_the_lines_of_the_page_run_a_bundle(
+    basic: SpeechRuntime,
+    models: dict[str, Artifact],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "openvino.md").read_text(encoding="utf-8")
+    [lines] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    folder = shutil.copytree(models["BASIC"].root, tmp_path / "bundle")
+    samples = next(iter(Dataset.open("sample:evaluation"))).samples()
+    soundfile.write(folder / "recording.wav", samples, basic.sample_rate, subtype="FLOAT")
+    monkeypatch.chdir(folder)
+    exec(lines, {})
+    [expected] = basic.transcribe([samples], DecodeOptions("en"))
+    assert capsys.readouterr().out.strip() == expected.text.strip()
