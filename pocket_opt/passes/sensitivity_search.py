@@ -3,7 +3,8 @@
 Each layer (in large models: attention or feed-forward block) is put into each form alone, and its error measured: the
 divergence of the next-token distribution from the exact model's, teacher-forced. Sorted by error a saved byte, these
 are moves on a path from exact to small. Bisection finds how far to go: a variant is built and decodes the clips freely,
-and the words that differ from the exact model's may be at most `wer_delta` % of all. No WER can change by more.
+and the words that differ from the exact model's may be at most `wer_delta` % of all: on these clips no WER changes by
+more; other audio is not bounded, so quality is measured on the evaluation clips as ever.
 
 The result is the unchanged model with a file `overrides.yaml` beside it, which the quantizers behind it carry out. It
 is plain text: edit it, and give it back by `overrides=FILE` without the search. Costs minutes; memory is bounded.

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,9 +170,17 @@ def _make(toolchain: Toolchain, root: Path, say: Callable[[str], None]) -> Envir
 def _follow(command: Sequence[str], say: Callable[[str], None], refusal: str) -> None:
     """Run `command`, passing its lines on; PocketOptError with the last of them if it fails."""
     last: deque[str] = deque(maxlen=TAIL_LINES)
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as child:
+    with (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as child,
+        _ended_with_us(child),
+    ):
         assert child.stdout is not None
         for line in child.stdout:
             last.append(line.rstrip())
@@ -180,6 +191,35 @@ def _follow(command: Sequence[str], say: Callable[[str], None], refusal: str) ->
             tail="\n".join(last),
             fix="look at the lines below; pip follows your own settings (PIP_INDEX_URL, proxy, certificates)",
         )
+
+
+@contextmanager
+def _ended_with_us(child: subprocess.Popen[str]) -> Iterator[None]:
+    """End `child` and all that it started when this process is told to stop, or fails, while it runs."""
+    try:
+        with _stopped_by_an_exit():
+            yield
+    except BaseException:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        raise
+
+
+@contextmanager
+def _stopped_by_an_exit() -> Iterator[None]:
+    """Inside, SIGTERM ends the main thread as an exit does, so that what is half made is removed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _room() -> Path:

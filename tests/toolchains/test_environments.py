@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from toolchains.toolchain_fixtures import make_toolchain
 
-from pocket_opt import toolchains
+from pocket_opt import api, toolchains, variants
 from pocket_opt.cli import toolchain as verb
 from pocket_opt.cli.main import main
 from pocket_opt.errors import UserError
@@ -78,6 +83,76 @@ def test_what_cannot_be_had_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
         install(wanting, silence)
     assert "tiny-tool==2.0" in caught.value.tail
     assert not place_of(wanting).exists()
+
+
+SLEEPING_PIP = """\
+import os, subprocess, sys
+from pathlib import Path
+
+helper = subprocess.Popen(["sleep", "600"])
+Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {helper.pid} ")
+helper.wait()
+"""
+INSTALL = """\
+import sys
+from pathlib import Path
+from pocket_opt.toolchains import read_toolchain
+from pocket_opt.toolchains.environments import install
+
+install(read_toolchain(Path(sys.argv[1])), print)
+"""
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def waited(condition: Callable[[], object]) -> bool:
+    """Whether `condition` comes true within a minute."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_an_installation_that_is_stopped_stops_pip_and_leaves_nothing(
+    tmp_path: Path, tiny: Toolchain
+) -> None:
+    pip, pids = tmp_path / "fake" / "pip", tmp_path / "pids"
+    pip.mkdir(parents=True)
+    (pip / "__init__.py").touch()
+    (pip / "__main__.py").write_text(SLEEPING_PIP)
+    paths = os.pathsep.join([str(pip.parent), str(Path(toolchains.__file__).parents[2])])
+    environment = {**os.environ, "PIDS": str(pids), "PYTHONPATH": paths}
+    command = [sys.executable, "-c", INSTALL, str(tiny.folder)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+        assert waited(lambda: pids.exists() and pids.read_text().endswith(" "))
+        assert all(map(is_running, pids.read_text().split()))
+        child.terminate()
+        assert child.wait(60) == 143
+    assert waited(lambda: not any(map(is_running, pids.read_text().split())))
+    assert not place_of(tiny).exists()
+
+
+def test_a_plan_installs_what_it_needs_where_it_may(tiny: Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "load_toolchain", lambda name: tiny)
+    words = ["nodes.export.pass=optimum_export"]
+    with pytest.raises(UserError, match=r"toolchains\.install=true"):
+        variants.provide_toolchains(api.plan(level="BASIC", overrides=words))
+    heard: list[str] = []
+    variants.provide_toolchains(
+        api.plan(level="BASIC", overrides=[*words, "toolchains.install=true"]), heard.append
+    )
+    assert require(tiny).versions == {"tiny-tool": "1.0"}
+    assert any("tiny-tool" in line for line in heard)
+    variants.provide_toolchains(api.plan(level="BASIC"))
 
 
 # the verb
