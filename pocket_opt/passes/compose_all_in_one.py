@@ -45,7 +45,7 @@ class ComposeParams:
 class ComposeAllInOne(Pass[ComposeParams]):
     """Replaces the graphs mel, encoder and decoder by one."""
 
-    version = 2
+    version = 3
     Params = ComposeParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
 

@@ -58,6 +58,7 @@ class GraphBuilder:
     ) -> ir.Value:
         """Add a graph input; a symbolic dimension is a string. Callers may leave out one with a `default`."""
         value = ir.val(name, dtype, shape)
+        self._used[name] += 1  # no value that is moved in may have this name
         self.graph.inputs.append(value)
         if default is not None:
             default.name, value.const_value = name, default

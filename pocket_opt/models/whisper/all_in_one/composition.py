@@ -35,10 +35,11 @@ def compose(model: Artifact, *, files: bool = False, beams: int = 1, length_pena
     `audio_bytes` uint8 `[bytes]`, a WAV, FLAC or MP3 file, the batch being one clip. May be left out:
     `language` (codes, "" to detect) and `task` of a multilingual model, strings `[1]` or `[batch]`; `timestamps` bool
     `[1]`; `max_new_tokens`, `min_new_tokens` int64 `[1]`; `start_frame` int64 `[1]` or `[batch]`: features before it
-    are dropped and zeros follow, as where the end of a window is read again from a predicted time. Composed for more
+    are dropped and zeros follow, as where the end of a window is read again from a predicted time; `features` float32
+    `[batch, mels, frames]`, heard in place of the audio, whose rows still count. Composed for more
     than one of `beams`, it searches by beams, of which `beams` and `length_penalty` are inputs `[1]` as well.
     Out: `text` strings `[batch]`; `tokens` int64 `[batch, length]` with the end token and padding; `spoken_language`
-    strings `[batch]` if multilingual; `no_speech_prob`, `avg_logprob` float32 `[batch]`.
+    strings `[batch]` if multilingual; `no_speech_prob`, `avg_logprob` float32 `[batch]`; `log_mel`, the features heard.
 
     Raises:
         PocketOptError: the decoder or the tokenizer is of a kind that cannot be composed.
@@ -54,8 +55,9 @@ def compose(model: Artifact, *, files: bool = False, beams: int = 1, length_pena
         audio = graph.input("audio", _FLOAT, ("batch", "samples"))
     batch = graph.op("Shape", audio, start=0, end=1)
     request = build_request(graph, rules, batch)
-    features = insert_part(mel, "mel", {"audio": audio}, graph, graph)["features"]
-    features = _from_frame(graph, features, rules)
+    heard = _features(graph, mel, audio, int(dims["mels"]), rules.frames)
+    features = _from_frame(graph, heard, rules)
+    # Not inside an If, to be left out on request: there ONNX Runtime would not heed `session.x64quantprecision`.
     encoded = insert_part(encoder, "encoder", {"features": features}, graph, graph)
     cross = {name: value for name, value in encoded.items() if name.startswith("cross_")}
     masks = build_masks(graph, rules, request)
@@ -67,6 +69,7 @@ def compose(model: Artifact, *, files: bool = False, beams: int = 1, length_pena
         cross = {name: search.of_rows(graph, value) for name, value in cross.items()}
     steps = TokenLoop(graph, rules, request, masks, search).build(decoder, cross)
     _answer(graph, rules, steps, _pieces(model, rules))
+    graph.output(graph.op("Identity", heard), "log_mel", ("batch", int(dims["mels"]), rules.frames))
     return graph.build()
 
 
@@ -81,6 +84,21 @@ def _pieces(model: Artifact, rules: SpeechRules) -> list[bytes]:
     tokenizer = json.loads(model.file("processor", "tokenizer.json").read_text(encoding="utf-8"))
     pieces = token_bytes(tokenizer, rules.timestamp_begin)
     return [*pieces, *[b""] * (rules.vocab - len(pieces))]
+
+
+def _features(graph: GraphBuilder, mel: ir.Graph, audio: ir.Value, mels: int, frames: int) -> ir.Value:
+    """`[batch, mels, frames]` of `audio` by the front end `mel`, or what is given as the input `features`."""
+    with graph.scope("features"):
+        nothing = ir.tensor(np.zeros((0, mels, frames), np.float32))
+        stated = graph.input("features", _FLOAT, ("given", mels, frames), default=nothing)
+        given, made = graph.body("given"), graph.body("made")
+        shape = ("batch", mels, frames)
+        given.output(given.op("Identity", stated), "features.given", shape)
+        found = insert_part(mel, "mel", {"audio": audio}, made, graph)["features"]
+        made.output(made.op("Identity", found), "features.made", shape)
+        count = graph.op("Squeeze", graph.op("Shape", stated, start=0, end=1), graph.ints(0))
+        there = graph.op("Greater", count, graph.scalar(0))
+        return graph.op("If", there, then_branch=given.graph, else_branch=made.graph)
 
 
 def _from_frame(graph: GraphBuilder, features: ir.Value, rules: SpeechRules) -> ir.Value:

@@ -1,46 +1,79 @@
 """A Whisper model that is one graph from samples to text, on the CPU with ONNX Runtime.
 
 The graph decodes a window. What is left to do here is what it cannot know: where in the window speech goes on after
-what was understood (with times), and that audio goes on behind it. Longer audio is cut into consecutive windows:
-nothing is lost, but a word on a cut may be heard as two, and there is no fallback to other temperatures.
+what was understood (with times), and that audio goes on behind it. Audio longer than a window is read by the
+sequential algorithm of `long_form`: the graph gives the features of its windows, and is given those of the whole
+recording from where it is to read on. It takes the most probable tokens, so there are no other temperatures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .audio import Floats, as_wave
-from .long_form import Clip, Decoded, Reading
+from .long_form import Clip, Decoded, Model, Reading
+from .mel import whole_features
 from .onnxruntime_backend import open_session
 from .search import Found
-from .transcript import DecodeOptions, RequestError, Segment, Transcript
+from .transcript import DecodeOptions, Fallback, RequestError
 from .whisper import Whisper
 
-COMPONENT = "all_in_one"
+COMPONENT, FEATURES = "all_in_one", "log_mel"
 
 
 @dataclass
 class Window(Clip):
-    """A clip of one window at most, with its samples in place of features."""
+    """A clip with its samples in place of features if it is of one window at most, else None."""
 
-    samples: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    samples: Floats | None = None
+
+
+class Listener(Model, Protocol):
+    """What decodes a window at one go."""
+
+    def prompt(self, options: DecodeOptions) -> list[int]:
+        """The forced first tokens."""
+        ...
+
+    def listen(self, windows: Sequence[Window], options: DecodeOptions, most: int) -> list[Found]:
+        """At most `most` tokens of each window from its frame `seek` on; fills in languages."""
+        ...
+
+
+@dataclass(frozen=True)
+class WindowReading(Reading):
+    """Reads windows with a model that decodes each at one go."""
+
+    model: Listener
+
+    def read(self, clips: Sequence[Clip]) -> Iterator[None]:
+        """Decode what is left of every window, as one batch, at each step."""
+        limit = int(self.generation.get("max_length") or 20)
+        prompt, positions = len(self.model.prompt(self.options)), int(self.dims["target_positions"])
+        while rows := [clip for clip in clips if isinstance(clip, Window) and not clip.ended]:
+            limit = min(limit + prompt, positions)
+            most = self._limit(limit, prompt, positions) - prompt
+            for window, found in zip(rows, self.model.listen(rows, self.options, most), strict=True):
+                self._hear(window, Decoded(found))
+            yield
 
 
 class AllInOne(Whisper):
     """As `Whisper`, but nothing is to be had between samples and text."""
 
     stepwise = False
+    _reading = WindowReading
 
     def _open(self, directory: Path, table: Mapping[str, Any], threads: int) -> None:
         settings = table["metadata"].get("session", {})
         file = directory / table["components"][COMPONENT]["files"][0]
         self._graph = open_session(file, settings, threads)
-        self._names = [port.name for port in self._graph.get_outputs()]
+        self._names = [port.name for port in self._graph.get_outputs() if port.name != FEATURES]
         self._searches = "beams" in [port.name for port in self._graph.get_overridable_initializers()]
         self._takes_files = bool(settings.get("extensions"))
 
@@ -51,70 +84,62 @@ class AllInOne(Whisper):
                 f"beams {options.beams}: this graph decodes greedily, so 1 is all it knows; one that is made with"
                 " decoding=beam searches by 1 to 5"
             )
+        if options.condition_on_previous:
+            raise RequestError("condition_on_previous: this graph cannot be told what was said; leave it out")
+        if options.fallback not in (None, Fallback()):
+            raise RequestError(
+                "fallback: this graph draws no tokens, so every window is decoded once; leave it out"
+            )
         return super().prompt(options)
 
-    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
-        """Transcripts of the clips `[samples]`, decoded greedily as one batch.
+    def _front_end(self, batch: Floats) -> Floats:
+        """Log-mel of samples `[batch, samples]`; the encoder and two steps run as well, for a graph runs whole."""
+        features: Floats = self._run({"audio": batch, "max_new_tokens": np.array([1])}, [FEATURES])[FEATURES]
+        return features
 
-        Raises:
-            RequestError: an unknown language or task, or a search that the graph does not have.
-        """
-        options = options or DecodeOptions()
-        self.prompt(options)
-        size = round(self.window_s * self.sample_rate)
-        heard: list[list[Window]] = [[] for _ in audio]
-        for begin in range(0, max((len(samples) or 1 for samples in audio), default=0), size):
-            rows = [row for row, samples in enumerate(audio) if begin < (len(samples) or 1)]
-            for row in rows:
-                language = heard[row][0].language if heard[row] else self.vocabulary.spoken(options)
-                heard[row].append(self._window(audio[row][begin : begin + size], language))
-            reading = WindowReading(self, self._rules, self._generation, self._dims, options)
-            for _ in reading.read([heard[row][-1] for row in rows]):
-                pass
-        return [self._joined(windows) for windows in heard]
-
-    def stream(self, samples: Floats, options: DecodeOptions | None = None) -> Iterator[Segment]:
-        """The segments of a clip `[samples]`; RequestError as above."""
-        yield from self.transcribe([samples], options)[0].segments
+    def _clips(self, audio: Sequence[Floats], options: DecodeOptions) -> list[Clip]:
+        """Short clips with their samples, which the graph takes; longer ones with the features of all."""
+        language, size = self.vocabulary.spoken(options), round(self.window_s * self.sample_rate)
+        return [
+            Window(
+                self._nothing if len(samples) <= size else whole_features(self._front_end, samples, size),
+                len(samples) / self.sample_rate,
+                language,
+                samples=samples if len(samples) <= size else None,
+            )
+            for samples in audio
+        ]
 
     def hear(self, audio: Sequence[Floats], options: DecodeOptions, *, new_tokens: int) -> list[str]:
         """The texts of the first windows of clips, each of exactly `new_tokens` tokens; for measurements."""
         forced = {name: np.array([new_tokens]) for name in ("max_new_tokens", "min_new_tokens")}
-        found = self._run({"audio": self._padded(audio), **self._request(options), **forced})
+        found = self._run({"audio": self._padded(audio), **self._request(options), **forced}, ["text"])
         return [str(text) for text in found["text"]]
 
     def listen(self, windows: Sequence[Window], options: DecodeOptions, most: int) -> list[Found]:
         """At most `most` tokens of each window from its frame `seek` on; fills in languages."""
-        feeds = {
-            "audio": self._padded([window.samples for window in windows]),
-            "start_frame": np.array([window.seek for window in windows]),
-            "max_new_tokens": np.array([most]),
-            **self._request(options),
-        }
+        feeds = {**self._sound(windows), "max_new_tokens": np.array([most]), **self._request(options)}
         if self.vocabulary.languages:
             feeds["language"] = np.array([window.language or "" for window in windows])
-        found = self._run(feeds)
+        found = self._run(feeds, self._names)
         for window, code in zip(windows, found.get("spoken_language", ()), strict=False):
             window.language = str(code)
         return [self._found(found, row) for row in range(len(windows))]
 
-    def _window(self, samples: Floats, language: str | None) -> Window:
-        nothing = np.zeros((0, 2 * int(self._dims["source_positions"])), np.float32)
-        return Window(nothing, len(samples) / self.sample_rate, language, samples=samples)
+    @property
+    def _nothing(self) -> Floats:
+        """Features of one window, of which nobody looks at more than their number."""
+        return np.zeros((0, 2 * int(self._dims["source_positions"])), np.float32)
 
-    def _joined(self, windows: Sequence[Window]) -> Transcript:
-        """The transcript of windows that follow one another."""
-        whole = replace(windows[0], tokens=[], segments=[], logprob=0.0, steps=0)
-        for number, window in enumerate(windows):
-            at = number * self.window_s
-            whole.tokens += window.tokens
-            whole.segments += [
-                Segment(round(at + part.start, 3), round(at + part.end, 3), part.text)
-                for part in window.segments
-            ]
-            whole.logprob += window.logprob
-            whole.steps += window.steps
-        return whole.transcript(self.vocabulary.text(whole.tokens))
+    def _sound(self, windows: Sequence[Window]) -> dict[str, Any]:
+        """What the graph hears: samples from a frame on, or features."""
+        samples = [window.samples for window in windows if window.samples is not None]
+        if len(samples) == len(windows):
+            starts = np.array([window.seek for window in windows])
+            return {"audio": self._padded(samples), "start_frame": starts}
+        frames = 2 * int(self._dims["source_positions"])
+        features = np.stack([window.window(frames) for window in windows])
+        return {"audio": np.zeros((len(windows), 1), np.float32), "features": features}
 
     def _request(self, options: DecodeOptions) -> dict[str, Any]:
         """The inputs that are alike for all clips."""
@@ -127,25 +152,19 @@ class AllInOne(Whisper):
             feeds["language"] = np.array([self.vocabulary.spoken(options) or ""])
         return feeds
 
-    def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """The graph's answer for all rows; a graph that takes files is given them one by one."""
+    def _run(self, feeds: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+        """The graph's outputs `names` for all rows; a graph that takes files is given them one by one."""
         if not self._takes_files:
-            return dict(zip(self._names, self._graph.run(self._names, feeds), strict=True))
-        count = len(feeds["audio"])
-        rows = [
-            {name: value[row : row + 1] if len(value) == count else value for name, value in feeds.items()}
-            for row in range(count)
-        ]
-        found = []
-        for row in rows:
-            [samples] = row.pop("audio")
-            row["audio_bytes"] = as_wave(samples, self.sample_rate)
-            found.append(self._graph.run(self._names, row))
-        longest = max(answer[self._names.index("tokens")].shape[1] for answer in found)
-        return {
-            name: np.concatenate([_widened(answer[place], longest, self.vocabulary.pad) for answer in found])
-            for place, name in enumerate(self._names)
-        }
+            return dict(zip(names, self._graph.run(names, feeds), strict=True))
+        count, found = len(feeds["audio"]), []
+        for row in range(count):
+            part = {
+                name: value[row : row + 1] if len(value) == count else value for name, value in feeds.items()
+            }
+            [samples] = part.pop("audio")
+            part["audio_bytes"] = as_wave(samples, self.sample_rate)
+            found.append(dict(zip(names, self._graph.run(names, part), strict=True)))
+        return {name: _stacked([answer[name] for answer in found], self.vocabulary.pad) for name in names}
 
     def _found(self, found: Mapping[str, Any], row: int) -> Found:
         """A row of the graph's answer, as the host's own search gives it."""
@@ -158,26 +177,11 @@ class AllInOne(Whisper):
         )
 
 
-def _widened(rows: np.ndarray[Any, Any], size: int, filler: int) -> np.ndarray[Any, Any]:
-    """`rows` `[batch, length]` filled up to `size`; what has no length is as it was."""
-    if rows.ndim == 1:
-        return rows
-    return np.pad(rows, ((0, 0), (0, size - rows.shape[1])), constant_values=filler)
-
-
-@dataclass(frozen=True)
-class WindowReading(Reading):
-    """Reads windows with a model that decodes each at one go."""
-
-    model: AllInOne
-
-    def read(self, clips: Sequence[Clip]) -> Iterator[None]:
-        """Decode what is left of every window, as one batch, at each step."""
-        limit = int(self.generation.get("max_length") or 20)
-        prompt, positions = len(self.model.prompt(self.options)), int(self.dims["target_positions"])
-        while rows := [clip for clip in clips if isinstance(clip, Window) and not clip.ended]:
-            limit = min(limit + prompt, positions)
-            most = self._limit(limit, prompt, positions) - prompt
-            for window, found in zip(rows, self.model.listen(rows, self.options, most), strict=True):
-                self._hear(window, Decoded(found))
-            yield
+def _stacked(answers: Sequence[np.ndarray[Any, Any]], filler: int) -> np.ndarray[Any, Any]:
+    """Answers for one row each as one for all; tokens `[1, length]` are filled up to one length."""
+    if answers[0].ndim != 2:
+        return np.concatenate(answers)
+    size = max(answer.shape[1] for answer in answers)
+    return np.concatenate(
+        [np.pad(answer, ((0, 0), (0, size - answer.shape[1])), constant_values=filler) for answer in answers]
+    )

@@ -67,6 +67,7 @@ class Whisper:
     """
 
     stepwise = True
+    _reading: type[Reading] = Reading
 
     def __init__(self, directory: Path, *, threads: int = 0) -> None:
         began = time.perf_counter()
@@ -87,7 +88,11 @@ class Whisper:
 
     def features(self, audio: Sequence[Floats]) -> Floats:
         """Log-mel `[batch, mels, frames]` of clips `[samples]`, each padded with silence or cut to one window."""
-        return self._backend.features(self._padded(audio))
+        return self._front_end(self._padded(audio))
+
+    def _front_end(self, batch: Floats) -> Floats:
+        """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""
+        return self._backend.features(batch)
 
     def _padded(self, audio: Sequence[Floats]) -> Floats:
         """Clips as rows `[batch, samples]`, filled up with zeros, cut to one window."""
@@ -143,9 +148,7 @@ class Whisper:
         batch = iter(self.features(short) if short else ())
         return [
             Clip(
-                next(batch)
-                if len(samples) <= size
-                else whole_features(self._backend.features, samples, size),
+                next(batch) if len(samples) <= size else whole_features(self._front_end, samples, size),
                 len(samples) / self.sample_rate,
                 language,
             )
@@ -154,7 +157,7 @@ class Whisper:
 
     def _read(self, clips: Sequence[Clip], options: DecodeOptions) -> Iterator[None]:
         """Read short clips as asked, and those longer than a window by the sequential algorithm."""
-        reading = Reading(self, self._rules, self._generation, self._dims, options)
+        reading = self._reading(self, self._rules, self._generation, self._dims, options)
         long = [clip for clip in clips if clip.seconds > self.window_s]
         yield from reading.read([clip for clip in clips if clip.seconds <= self.window_s])
         yield from reading.for_long().read(long)

@@ -17,7 +17,7 @@ from runner_fixtures import export, sound, talkative_checkpoint
 from pocket_opt.artifact import Artifact
 from pocket_opt.models.whisper.runner.all_in_one import AllInOne
 from pocket_opt.models.whisper.runner.audio import read_audio
-from pocket_opt.models.whisper.runner.transcript import DecodeOptions, RequestError
+from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Fallback, RequestError
 from pocket_opt.models.whisper.runner.whisper import Whisper
 
 SECONDS = (2.0, 4.0, 0.5)
@@ -79,19 +79,20 @@ def test_rows_that_ended_are_padded() -> None:
     same(*pair(pad=7), [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)], CASES["detected"])
 
 
-def test_long_audio_is_heard_window_by_window() -> None:
+@pytest.mark.parametrize(("beams", "language"), [(1, None), (1, "en"), (3, "de")])
+def test_long_audio_is_read_as_the_host_reads_it(beams: int, language: str | None) -> None:
+    host, graph = searching() if beams > 1 else pair()
+    options = DecodeOptions(language, beams=beams, fallback=None)
+    audio = [sound(15.3, 0), sound(3, 1), sound(9, 2)]
+    same(host, graph, audio, options)
+    assert list(graph.stream(audio[0], options)) == list(host.stream(audio[0], options))
+
+
+def test_what_needs_draws_or_words_before_is_refused() -> None:
     _, graph = pair()
-    long, short = sound(9.5, 0), sound(3, 1)
-    whole, other = graph.transcribe([long, short], CASES["times"])
-    parts = [
-        graph.transcribe([long[begin : begin + 64_000]], CASES["times"])[0] for begin in (0, 64_000, 128_000)
-    ]
-    assert whole.tokens == tuple(token for part in parts for token in part.tokens)
-    assert [part.start for part in whole.segments] == [
-        round(4 * number + one.start, 3) for number, part in enumerate(parts) for one in part.segments
-    ]
-    assert list(graph.stream(long, CASES["times"])) == list(whole.segments)
-    assert other == graph.transcribe([short], CASES["times"])[0]
+    for options in (DecodeOptions(condition_on_previous=True), DecodeOptions(fallback=Fallback((0.0, 0.5)))):
+        with pytest.raises(RequestError, match="leave it out"):
+            graph.transcribe([sound(1, 0)], options)
 
 
 def test_nothing_but_audio_is_needed() -> None:
@@ -140,6 +141,7 @@ def test_files_are_heard_as_samples_are(tmp_path: Path) -> None:
     graph = AllInOne(tmp_path)
     audio = [sound(seconds, kind) for kind, seconds in enumerate(SECONDS)]
     same(host, graph, audio, CASES["detected times"])
+    same(host, graph, [sound(9, 0)], DecodeOptions(fallback=None))
     soundfile.write(tmp_path / "a.flac", audio[1], 16_000, subtype="PCM_16")
     data = np.frombuffer((tmp_path / "a.flac").read_bytes(), np.uint8)
     [text] = opened(graph).run(["text"], {"audio_bytes": data})
