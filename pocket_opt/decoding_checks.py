@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from pocket_opt.config.schema import Config, Decoding
 from pocket_opt.errors import UserError
+from pocket_opt.graph import Node
 
 
 def check_decoding(config: Config) -> None:
@@ -22,12 +24,30 @@ def _check_one_file(config: Config) -> None:
             where=f"decoder.audio=file decoder={config.decoder.name}",
             fix="choose decoder=all_in_one, or leave decoder.audio=samples: run.py reads files with any decoder",
         )
-    if config.audio_context == "auto" and config.decoder.name == "all_in_one":
+    outside = {
+        "audio_context=auto": config.audio_context == "auto",
+        "word_timestamps=true": config.word_timestamps,
+    }
+    for setting, asked in outside.items():
+        if asked and config.decoder.name == "all_in_one":
+            raise UserError(
+                f"{setting} is done between the graphs, and decoder=all_in_one has one graph",
+                where=f"{setting} decoder=all_in_one",
+                allowed="audio_context=full, word_timestamps=false",
+                fix=f"leave {setting.partition('=')[0]} as it is, or choose decoder=kv_cache",
+            )
+
+
+def check_words_timed(nodes: Sequence[Node], config: Config) -> None:
+    """Raise UserError where times of words are asked for, and no node makes a decoder that tells them."""
+    if not config.word_timestamps or config.level.intents.format == "source":
+        return
+    if not any(node.params.get("word_timestamps") for node in nodes):
         raise UserError(
-            "audio_context=auto is done between the graphs, and decoder=all_in_one has one graph",
-            where="audio_context=auto decoder=all_in_one",
-            allowed="audio_context=full",
-            fix="leave audio_context as it is, or choose decoder=kv_cache",
+            "no pass of this variant writes a decoder that tells the times of words",
+            where="word_timestamps=true",
+            allowed="a graph of passes with export_onnx",
+            fix="set word_timestamps=false, or leave the pass of the node 'export' as it is",
         )
 
 

@@ -71,6 +71,13 @@ def _check_fit(config: Config, target: Target, root: Root) -> None:
             where=KEY,
             fix="set audio_context=full",
         )
+    if config.word_timestamps:
+        raise UserError(
+            f"the client of the layout {layout} knows no outputs for the times of words",
+            where=KEY,
+            allowed=f"{NATIVE} with word_timestamps=true",
+            fix="set word_timestamps=false",
+        )
     if window is not None and root.window_s not in (None, window):
         raise UserError(
             f"the client of the layout {layout} feeds {window:g} s at once, and this model takes {root.window_s:g} s",

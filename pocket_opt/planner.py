@@ -14,7 +14,7 @@ from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
-from pocket_opt.decoding_checks import check_decoding
+from pocket_opt.decoding_checks import check_decoding, check_words_timed
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
 from pocket_opt.families import check_family
@@ -121,12 +121,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
     context = {
         "measure": measure_context(config, clips_path) | {"language": language},
-        "build": {
-            "audio_context": config.audio_context,
-            "budget": config.level_budget,
-            "beams": config.decoding.beams,
-            "length_penalty": config.decoding.length_penalty,
-        },
+        "build": _build_context(config),
     }
     drafts += measures(config, last, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
@@ -139,6 +134,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     for node in nodes if config.recipe.family in GRAPHS else ():
         _check_components(node, GRAPHS[config.recipe.family])
     check_overrides_taken(nodes, config)
+    check_words_timed(nodes, config)
     graph = PassGraph(nodes)
     return Plan(
         config,
@@ -156,6 +152,17 @@ def _steps(target: Target, config: Config, source: Root) -> list[Step]:
     if config.recipe.family == OPTIMUM:
         return target.steps_of_any(config.level.intents, Architecture(source.model_type, source.class_name))
     return target.steps(config.level.intents, config.decoder)
+
+
+def _build_context(config: Config) -> dict[str, Any]:
+    """Settings that every pass gets that has a parameter of that name."""
+    return {
+        "audio_context": config.audio_context,
+        "budget": config.level_budget,
+        "beams": config.decoding.beams,
+        "length_penalty": config.decoding.length_penalty,
+        "word_timestamps": config.word_timestamps,
+    }
 
 
 def _check_settings(config: Config) -> None:

@@ -19,12 +19,37 @@ def test_beams_are_searched_inside_the_graph() -> None:
     assert (compose.params["beams"], compose.params["length_penalty"]) == (3, 0.5)
 
 
-@pytest.mark.parametrize("setting", ["audio_context=auto"])
+@pytest.mark.parametrize("setting", ["audio_context=auto", "word_timestamps=true"])
 def test_what_happens_between_graphs_is_refused_for_one_graph(setting: str) -> None:
     with pytest.raises(UserError, match="done between the graphs") as caught:
         plan("decoder=all_in_one", setting)
     assert "decoder=kv_cache" in str(caught.value.fix)
     plan("decoder=kv_cache", setting)
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTREME"])
+def test_times_of_words_are_a_matter_of_the_export(level: str) -> None:
+    with_words, without = plan("word_timestamps=true", f"level={level}"), plan(f"level={level}")
+    assert with_words.graph["export"].params["word_timestamps"] is True
+    assert with_words.build_key != without.build_key
+    assert plan("word_timestamps=true", "level=NONE").build_key == plan("level=NONE").build_key
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "where"),
+    [
+        (("decoder=static",), "one token a call", "nodes.export: word_timestamps"),
+        (("bundle.layout=optimum",), "knows no outputs for the times of words", "bundle.layout"),
+        (("nodes.export.pass=optimum_export",), "no pass of this variant", "word_timestamps=true"),
+    ],
+)
+def test_times_of_words_that_nothing_would_tell_are_refused(
+    lines: tuple[str, ...], message: str, where: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        plan("word_timestamps=true", *lines)
+    assert caught.value.where == where
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("level", ["BASIC", "HIGH"])

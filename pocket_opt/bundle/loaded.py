@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pocket_opt.models.whisper.runner.transcript import Segment, Transcript
+    from pocket_opt.models.whisper.runner.transcript import Segment, Transcript, Word
     from pocket_opt.runtimes.base import SpeechRuntime
 
     Samples = NDArray[np.float32]
@@ -56,6 +56,11 @@ class Transcription:
     def segments(self) -> tuple[Segment, ...]:
         """Pieces of the text with start and end in seconds; of a short clip without timestamps one."""
         return self.result.segments
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Words with start and end in seconds, where `word_timestamps` were asked for."""
+        return self.result.words
 
     @property
     def language(self) -> str | None:
@@ -101,6 +106,7 @@ class LoadedModel:
         length_penalty: float = 1.0,
         fallback: bool = True,
         condition_on_previous: bool = False,
+        word_timestamps: bool = False,
         sample_rate: int | None = None,
     ) -> Transcription:
         """The transcript of one recording; see `Transcription` for its three forms.
@@ -115,11 +121,12 @@ class LoadedModel:
             fallback: in audio longer than a window, decode what is improbable or repeats itself again at higher
                 temperatures, and leave out what is most likely no speech.
             condition_on_previous: in audio longer than a window, tell each window what was said before it.
+            word_timestamps: find the time of each word; the bundle must have been built with word_timestamps=true.
             sample_rate: Hz of `audio` where it is samples; None: what the model expects.
 
         Raises:
             UserError: the file is missing, or a number is out of range; when the text is asked for: it is no audio, or
-                the model does not know the language or the task.
+                the model does not know the language or the task, or gives no times of words.
         """
         from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Fallback, RequestError
 
@@ -135,6 +142,7 @@ class LoadedModel:
                 length_penalty,
                 Fallback() if fallback else None,
                 condition_on_previous,
+                word_timestamps,
             )
         except RequestError as error:
             raise UserError(str(error), where="transcribe", fix="change the value") from None

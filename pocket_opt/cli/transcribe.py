@@ -36,13 +36,13 @@ def run(arguments: Sequence[str]) -> int:
             length_penalty=options.length_penalty,
             fallback=options.fallback,
             condition_on_previous=options.condition_on_previous,
+            word_timestamps=options.word_timestamps,
         ).result
         if options.json:
             lines = [json.dumps({"file": str(path), **asdict(found)}, ensure_ascii=False)]
-        elif options.timestamps:
-            lines = [
-                f"{path.name} [{part.start:.2f} - {part.end:.2f}] {part.text}" for part in found.segments
-            ]
+        elif options.timestamps or options.word_timestamps:
+            parts = found.words if options.word_timestamps else found.segments
+            lines = [f"{path.name} [{part.start:.2f} - {part.end:.2f}] {part.text.strip()}" for part in parts]
         else:
             lines = [f"{path.name}: {found.text}" if len(options.files) > 1 else found.text]
         sys.stdout.writelines(f"{line}\n" for line in lines)

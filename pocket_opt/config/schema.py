@@ -218,6 +218,9 @@ class Config:
     audio_context: Literal["full", "auto"] = (
         "full"  # auto: the encoder sees no more of its window than has sound; quicker, but not what it was trained on
     )
+    word_timestamps: bool = (
+        False  # the decoder also tells what it attends to, so that transcripts may have the times of words
+    )
     bundle: BundleSettings = field(default_factory=BundleSettings)  # what the result looks like on disk
     nodes: Mapping[str, Any] = field(
         default_factory=dict

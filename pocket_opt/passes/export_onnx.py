@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact, Component, link_file
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from pocket_opt.models.whisper.checkpoint import Checkpoint
+    from pocket_opt.models.whisper.checkpoint import Checkpoint, WhisperDims
 
 SESSION_ENTRIES = {"optimization.disable_specified_optimizers": "SkipLayerNormFusion"}
 """ONNX Runtime's CPU kernel of SkipLayerNormalization takes five times as long as the two nodes it stands for; with the
@@ -34,10 +34,12 @@ class ExportParams:
         decoder: `kv_cache`: one graph for prefill and step. `basic`: no cache, every step reads all tokens again.
             `static`: one token of one clip a call, a cache of full length, every shape fixed.
         audio_context: `full`: the encoder sees whole windows. `auto`: any length, so that short clips take less time.
+        word_timestamps: the decoder also gives the queries of the cross-attention that the times of words follow from.
     """
 
     decoder: Literal["kv_cache", "basic", "static"] = "kv_cache"
     audio_context: Literal["full", "auto"] = "full"
+    word_timestamps: bool = False
 
 
 class ExportOnnx(Pass[ExportParams]):
@@ -48,7 +50,7 @@ class ExportOnnx(Pass[ExportParams]):
     tools = ("onnx", "onnx_ir", "numpy")
 
     def check(self, params: ExportParams) -> None:
-        """Static shapes leave no room for a shortened audio context."""
+        """Static shapes leave no room for a shortened audio context, and have no ports to spare."""
         if params.decoder == "static" and params.audio_context == "auto":
             raise UserError(
                 "the static decoder reads caches of one length, and audio_context=auto gives them any length",
@@ -56,12 +58,21 @@ class ExportOnnx(Pass[ExportParams]):
                 allowed="audio_context=full with decoder=static; audio_context=auto with kv_cache or basic",
                 fix="choose one of the two",
             )
+        if params.decoder == "static" and params.word_timestamps:
+            raise UserError(
+                "the static decoder takes one token a call, and word_timestamps=true reads a whole text at once",
+                where="word_timestamps",
+                allowed="word_timestamps=true with decoder=kv_cache or basic",
+                fix="choose one of the two",
+            )
 
-    def requires(self, inputs: Inputs, params: ExportParams) -> None:  # noqa: ARG002
-        """The checkpoint is a complete Whisper."""
+    def requires(self, inputs: Inputs, params: ExportParams) -> None:
+        """The checkpoint is a complete Whisper, and has the heads that it says align."""
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
 
-        open_checkpoint(inputs["model"].root)
+        dims = open_checkpoint(inputs["model"].root).dims
+        if params.word_timestamps:
+            _aligned_layers(inputs["model"], dims)
 
     def run(
         self, inputs: Inputs, params: ExportParams, workdir: Path, progress: Progress = silent
@@ -73,7 +84,8 @@ class ExportOnnx(Pass[ExportParams]):
         checkpoint = open_checkpoint(source.root)
         artifact = _without_weights(source, workdir, params)
         did: dict[str, Any] = {}
-        for done, (name, graph) in enumerate(_graphs(checkpoint, params).items(), start=1):
+        aligned = _aligned_layers(source, checkpoint.dims) if params.word_timestamps else ()
+        for done, (name, graph) in enumerate(_graphs(checkpoint, params, aligned).items(), start=1):
             component, did[name] = write_graph(graph, workdir, name)
             artifact = artifact.with_component(name, component)
             progress(done, 3, "graphs")
@@ -110,7 +122,23 @@ def write_graph(model: ir.Model, workdir: Path, name: str) -> tuple[Component, d
     return Component("onnx", files, inputs, outputs), counts
 
 
-def _graphs(checkpoint: Checkpoint, params: ExportParams) -> dict[str, ir.Model]:
+def _aligned_layers(source: Artifact, dims: WhisperDims) -> tuple[int, ...]:
+    """Layers of the decoder with heads that follow the speech."""
+    from pocket_opt.models.layout import GENERATION_CONFIG, read_table
+    from pocket_opt.models.whisper.runner.transcript import RequestError
+    from pocket_opt.models.whisper.runner.word_times import alignment_heads
+
+    path = source.file("model", GENERATION_CONFIG)
+    try:
+        heads = alignment_heads(read_table(path), dims.decoder_layers, dims.decoder_heads)
+    except RequestError as error:
+        raise PocketOptError(
+            str(error), where=path.name, fix="correct or remove alignment_heads, or set word_timestamps=false"
+        ) from None
+    return tuple(sorted({layer for layer, _ in heads}))
+
+
+def _graphs(checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...]) -> dict[str, ir.Model]:
     from pocket_opt.models.whisper.encoder_graph import build_encoder
     from pocket_opt.models.whisper.mel_graph import build_mel
 
@@ -118,11 +146,11 @@ def _graphs(checkpoint: Checkpoint, params: ExportParams) -> dict[str, ir.Model]
     return {
         "mel": build_mel(checkpoint.dims),
         "encoder": build_encoder(checkpoint, cross_cache=cached, any_length=any_length),
-        "decoder": _decoder(checkpoint, params),
+        "decoder": _decoder(checkpoint, params, aligned),
     }
 
 
-def _decoder(checkpoint: Checkpoint, params: ExportParams) -> ir.Model:
+def _decoder(checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...]) -> ir.Model:
     from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
     from pocket_opt.models.whisper.encoder_graph import POSITIONS
     from pocket_opt.models.whisper.static_decoder_graph import build_static_decoder
@@ -130,7 +158,7 @@ def _decoder(checkpoint: Checkpoint, params: ExportParams) -> ir.Model:
     if params.decoder == "static":
         return build_static_decoder(checkpoint)
     build = build_cached_decoder if params.decoder == "kv_cache" else build_basic_decoder
-    return build(checkpoint, positions=POSITIONS if params.audio_context == "auto" else None)
+    return build(checkpoint, positions=POSITIONS if params.audio_context == "auto" else None, aligned=aligned)
 
 
 def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> Artifact:
@@ -147,6 +175,7 @@ def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> A
         decoder=params.decoder,
         audio_context=params.audio_context,
         session=session,
+        **({"word_timestamps": True} if params.word_timestamps else {}),
     )
 
 

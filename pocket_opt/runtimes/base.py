@@ -34,8 +34,8 @@ up by the next call."""
 
 
 def beyond_the_model(error: RequestError) -> UserError:
-    """A language or task that a model does not know, as the rest of the package reports errors."""
-    return UserError(str(error), fix="choose another language or task, or another model")
+    """What a model does not know or cannot do, as the rest of the package reports errors."""
+    return UserError(str(error), where="transcribe", fix="ask for something else, or take another model")
 
 
 class Steps(Protocol):

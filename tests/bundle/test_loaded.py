@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,14 +94,24 @@ def test_the_model_is_opened_at_the_first_use_and_kept() -> None:
 def test_the_source_model_runs_through_the_same_door_and_by_its_own_runner(tmp_path: Path) -> None:
     place = tmp_path / "moved here"
     shutil.copytree(source_bundle().path, place)
-    expected = LoadedModel(place).transcribe(CLIP, language="en", timestamps=True)
-    options = ["--language", "en", "--timestamps", "--json"]
+    expected = LoadedModel(place).transcribe(CLIP, language="en", timestamps=True, word_timestamps=True)
+    options = ["--language", "en", "--timestamps", "--word-timestamps", "--json"]
     command = [sys.executable, "-I", str(place / "run.py"), *options, str(CLIP)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     heard = json.loads(done.stdout)
     assert heard["file"] == str(CLIP)
-    assert heard["segments"] == [pytest.approx(asdict(part), abs=0.021) for part in expected.segments]
+    words = [word for part in heard["segments"] for word in part.pop("words")]
+    assert words == [pytest.approx(asdict(word), abs=0.021) for word in expected.words]
+    segments = [asdict(replace(part, words=())) for part in expected.segments]
+    assert [{**part, "words": ()} for part in heard["segments"]] == [
+        {
+            **part,
+            "start": pytest.approx(part["start"], abs=0.021),
+            "end": pytest.approx(part["end"], abs=0.021),
+        }
+        for part in segments
+    ]
 
 
 def test_the_onnx_runner_works_after_the_bundle_was_moved(tmp_path: Path) -> None:

@@ -431,6 +431,7 @@ def test_a_damaged_model_file_of_a_bundle(
         (["{p}/tiny.yaml"], "tiny.yaml"),
         (["--language", "xx", "{p}/clips/0.wav"], "xx"),
         (["--task", "translte", "{p}/clips/0.wav"], "translte"),
+        (["--word-timestamps", "{p}/clips/0.wav"], "build it with word_timestamps=true"),
         ([], "files"),
     ],
 )

@@ -8,6 +8,7 @@ copy in memory, 10 to 12. Loading is alike, so the form with the fewest nodes st
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +31,16 @@ class Span:
     mask: ir.Value
 
 
-def build_cached_decoder(checkpoint: Checkpoint, *, positions: int | str | None = None) -> ir.Model:
+def build_cached_decoder(
+    checkpoint: Checkpoint, *, positions: int | str | None = None, aligned: Collection[int] = ()
+) -> ir.Model:
     """The graph for prefill (past of length 0) and step; `positions` names the encoder's length where it varies.
 
     In: `tokens` int64 [batch, length], `past_key_{i}`, `past_value_{i}` [batch, heads, past, head_dim],
     `cross_key_{i}`, `cross_value_{i}` [batch, heads, positions, head_dim]. Out: `logits` [batch, length, vocab],
-    `present_key_{i}`, `present_value_{i}` [batch, heads, past + length, head_dim]. Positions follow from the past;
-    past + length may not exceed `target_positions`.
+    `present_key_{i}`, `present_value_{i}` [batch, heads, past + length, head_dim]; of the `aligned` layers also
+    `cross_query_{i}` [batch, length, d_model]. Positions follow from the past; past + length may not exceed
+    `target_positions`.
     """
     dims = checkpoint.dims
     graph = GraphBuilder("decoder")
@@ -45,37 +49,56 @@ def build_cached_decoder(checkpoint: Checkpoint, *, positions: int | str | None 
     past = [_cache_inputs(layers, "past", index, "past") for index in range(dims.decoder_layers)]
     heard = positions or dims.source_positions
     cross = [_cache_inputs(layers, "cross", index, heard) for index in range(dims.decoder_layers)]
-    presents = []
+    presents, queries = [], {}
     with graph.scope("decoder"):
         span = _span(graph, tokens, past[0][0])
         x = _embed(layers, tokens, span)
         for index in range(dims.decoder_layers):
             with graph.scope(f"layers.{index}"):
-                x, *present = _cached_layer(layers, x, past[index], cross[index], span.mask)
+                x, present = _self_attention(layers, x, past[index], span.mask)
+                x, queries[index] = cross_attention(layers, x, cross[index])
+                x = layers.feed_forward(x, dims.decoder_ffn_dim)
                 presents.append(present)
     add_head(layers, x)
     for index, present in enumerate(presents):
         for kind, value in zip(("key", "value"), present, strict=True):
             graph.output(value, f"present_{kind}_{index}", _cache_shape(layers, "past + length"))
+    _tell(layers, {f"cross_query_{index}": queries[index] for index in aligned})
     return graph.build()
 
 
-def build_basic_decoder(checkpoint: Checkpoint, *, positions: int | str | None = None) -> ir.Model:
-    """The graph without a cache: `tokens` int64 [batch, length], `encoder_hidden` -> `logits`."""
+def build_basic_decoder(
+    checkpoint: Checkpoint, *, positions: int | str | None = None, aligned: Collection[int] = ()
+) -> ir.Model:
+    """The graph without a cache: `tokens` int64 [batch, length], `encoder_hidden` -> `logits`.
+
+    Of the `aligned` layers also `cross_query_{i}` [batch, length, d_model] and `cross_key_{i}` [batch, positions,
+    d_model].
+    """
     dims = checkpoint.dims
     graph = GraphBuilder("decoder")
     layers = Layers(graph, checkpoint)
     tokens = graph.input("tokens", ir.DataType.INT64, ("batch", "length"))
     shape = ("batch", positions or dims.source_positions, dims.d_model)
     hidden = graph.input("encoder_hidden", ir.DataType.FLOAT, shape)
+    told: dict[str, ir.Value] = {}
     with graph.scope("decoder"):
         span = _span(graph, tokens, None)
         x = _embed(layers, tokens, span)
         for index in range(dims.decoder_layers):
             with graph.scope(f"layers.{index}"):
-                x = _basic_layer(layers, x, hidden, span.mask)
+                x, query, key = _basic_layer(layers, x, hidden, span.mask)
+            if index in aligned:
+                told |= {f"cross_query_{index}": query, f"cross_key_{index}": key}
     add_head(layers, x)
+    _tell(layers, told)
     return graph.build()
+
+
+def _tell(layers: Layers, values: Mapping[str, ir.Value]) -> None:
+    """Outputs for alignment, which callers of a step need not ask for."""
+    for name, value in values.items():
+        layers.graph.output(value, name, shape_of(value))
 
 
 def _cache_shape(layers: Layers, length: int | str) -> tuple[int | str, ...]:
@@ -111,13 +134,10 @@ def _embed(layers: Layers, tokens: ir.Value, span: Span) -> ir.Value:
         return shaped(graph.op("Add", x, positions), ("batch", "length", dims.d_model))
 
 
-def _cached_layer(
-    layers: Layers,
-    x: ir.Value,
-    past: tuple[ir.Value, ir.Value],
-    cross: tuple[ir.Value, ir.Value],
-    mask: ir.Value,
-) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _self_attention(
+    layers: Layers, x: ir.Value, past: tuple[ir.Value, ir.Value], mask: ir.Value
+) -> tuple[ir.Value, tuple[ir.Value, ir.Value]]:
+    """`x` after it looked at the tokens so far, residual included; the keys and values of these."""
     dims, graph = layers.checkpoint.dims, layers.graph
     heads = dims.decoder_heads
     normed = layers.layer_norm(x, "self_attn_layer_norm")
@@ -126,11 +146,13 @@ def _cached_layer(
         key = graph.op("Concat", past[0], layers.key(normed, heads), axis=2)
         value = graph.op("Concat", past[1], layers.value(normed, heads), axis=2)
         mixed = layers.attend(query, key, value, mask)
-    x = cross_attention(layers, layers.residual(x, mixed), cross)
-    return layers.feed_forward(x, dims.decoder_ffn_dim), key, value
+    return layers.residual(x, mixed), (key, value)
 
 
-def _basic_layer(layers: Layers, x: ir.Value, hidden: ir.Value, mask: ir.Value) -> ir.Value:
+def _basic_layer(
+    layers: Layers, x: ir.Value, hidden: ir.Value, mask: ir.Value
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """`x` after the layer, and the queries and keys of its cross-attention, heads joined."""
     dims, graph = layers.checkpoint.dims, layers.graph
     heads = dims.decoder_heads
     normed = layers.layer_norm(x, "self_attn_layer_norm")
@@ -139,18 +161,25 @@ def _basic_layer(layers: Layers, x: ir.Value, hidden: ir.Value, mask: ir.Value) 
         mixed = layers.attend(query, key, layers.value(normed, heads), mask)
     x = layers.residual(x, mixed)
     with graph.scope("encoder_attn"):
-        cross = layers.key(hidden, heads), layers.value(hidden, heads)
-    return layers.feed_forward(cross_attention(layers, x, cross), dims.decoder_ffn_dim)
+        joined_key = layers.joined_key(hidden)
+        cross = layers.split_heads(joined_key, heads), layers.value(hidden, heads)
+    x, joined_query = cross_attention(layers, x, cross)
+    return layers.feed_forward(x, dims.decoder_ffn_dim), joined_query, joined_key
 
 
-def cross_attention(layers: Layers, x: ir.Value, cross: tuple[ir.Value, ir.Value]) -> ir.Value:
-    """`x` [batch, length, d_model] after it looked at the encoder's keys and values, residual included."""
-    graph = layers.graph
+def cross_attention(
+    layers: Layers, x: ir.Value, cross: tuple[ir.Value, ir.Value]
+) -> tuple[ir.Value, ir.Value]:
+    """`x` [batch, length, d_model] after it looked at the encoder's keys and values, residual included.
+
+    Beside it the queries of the same shape.
+    """
+    graph, heads = layers.graph, layers.checkpoint.dims.decoder_heads
     normed = layers.layer_norm(x, "encoder_attn_layer_norm")
     with graph.scope("encoder_attn"):
-        query = layers.query(normed, layers.checkpoint.dims.decoder_heads)
-        mixed = layers.attend(query, *cross)
-    return layers.residual(x, mixed)
+        joined = layers.joined_query(normed, heads)
+        mixed = layers.attend(layers.split_heads(joined, heads), *cross)
+    return layers.residual(x, mixed), joined
 
 
 def add_head(layers: Layers, x: ir.Value) -> None:

@@ -72,15 +72,22 @@ class Layers:
         return self.residual(x, self.linear(y, "fc2", (hidden, width)))
 
     def query(self, x: ir.Value, heads: int) -> ir.Value:
-        """Queries [batch, heads, length, head_dim], divided by sqrt(head_dim) through their weights."""
+        """Queries [batch, heads, length, head_dim] of `joined_query`."""
+        return self.split_heads(self.joined_query(x, heads), heads)
+
+    def joined_query(self, x: ir.Value, heads: int) -> ir.Value:
+        """Queries [batch, length, d_model], divided by sqrt(head_dim) through their weights."""
         width = self.checkpoint.dims.d_model
-        scale = (width // heads) ** -0.5
-        return self.split_heads(self.linear(x, "q_proj", (width, width), scale=scale), heads)
+        return self.linear(x, "q_proj", (width, width), scale=(width // heads) ** -0.5)
 
     def key(self, x: ir.Value, heads: int) -> ir.Value:
-        """Keys [batch, heads, length, head_dim]; Whisper's key projection has no bias."""
+        """Keys [batch, heads, length, head_dim] of `joined_key`."""
+        return self.split_heads(self.joined_key(x), heads)
+
+    def joined_key(self, x: ir.Value) -> ir.Value:
+        """Keys [batch, length, d_model]; Whisper's key projection has no bias."""
         width = self.checkpoint.dims.d_model
-        return self.split_heads(self.linear(x, "k_proj", (width, width), bias=False), heads)
+        return self.linear(x, "k_proj", (width, width), bias=False)
 
     def value(self, x: ir.Value, heads: int) -> ir.Value:
         """Values [batch, heads, length, head_dim]."""

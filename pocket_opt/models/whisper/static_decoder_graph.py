@@ -40,7 +40,7 @@ def build_static_decoder(checkpoint: Checkpoint) -> ir.Model:
         for index in range(dims.decoder_layers):
             with graph.scope(f"layers.{index}"):
                 mixed, rows = _self_attention(layers, x, past[index], mask)
-                x = cross_attention(layers, layers.residual(x, mixed), cross[index])
+                x, _ = cross_attention(layers, layers.residual(x, mixed), cross[index])
                 x = layers.feed_forward(x, dims.decoder_ffn_dim)
                 new.append(rows)
     add_head(layers, x)

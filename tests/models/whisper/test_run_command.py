@@ -86,7 +86,7 @@ def test_several_files_with_every_option(bundle: Path) -> None:
     assert (low["file"], high["file"]) == ("low.wav", "high.flac")
     assert low["language"] == high["language"] == "de"
     assert low["tokens"]
-    assert low["segments"][0].keys() == {"start", "end", "text"}
+    assert low["segments"][0].keys() == {"start", "end", "text", "words"}
 
 
 def test_times_are_printed(bundle: Path) -> None:
@@ -105,6 +105,10 @@ def test_times_are_printed(bundle: Path) -> None:
         (["low.wav", "--threads", "-1"], "--threads must be 0 or more"),
         (["low.wav", "--threads", "many"], "invalid int value"),
         (["low.wav", "--unknown"], "unrecognized arguments"),
+        (
+            ["low.wav", "--word-timestamps"],
+            "build it with word_timestamps=true and decoder=kv_cache or basic",
+        ),
     ],
 )
 def test_usage_errors(bundle: Path, arguments: list[str], message: str) -> None:

@@ -77,8 +77,8 @@ class AllInOne(Whisper):
         self._searches = "beams" in [port.name for port in self._graph.get_overridable_initializers()]
         self._takes_files = bool(settings.get("extensions"))
 
-    def prompt(self, options: DecodeOptions) -> list[int]:
-        """As for any model; RequestError also for a search that this graph does not have."""
+    def check(self, options: DecodeOptions) -> None:
+        """RequestError as for every model, and for a search that this graph does not have."""
         if options.beams > 1 and not self._searches:
             raise RequestError(
                 f"beams {options.beams}: this graph decodes greedily, so 1 is all it knows; one that is made with"
@@ -90,7 +90,7 @@ class AllInOne(Whisper):
             raise RequestError(
                 "fallback: this graph draws no tokens, so every window is decoded once; leave it out"
             )
-        return super().prompt(options)
+        super().check(options)
 
     def _front_end(self, batch: Floats) -> Floats:
         """Log-mel of samples `[batch, samples]`; the encoder and two steps run as well, for a graph runs whole."""

@@ -34,9 +34,10 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
             length_penalty=chosen.length_penalty,
             fallback=Fallback() if chosen.fallback else None,
             condition_on_previous=chosen.condition_on_previous,
+            word_timestamps=chosen.word_timestamps,
         )
         model = open_model(directory, threads=chosen.threads)
-        model.prompt(options)
+        model.check(options)
     except (OSError, RequestError) as error:
         parser.error(str(error))
     failed = False
@@ -67,6 +68,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help="code of the spoken language, e.g. de; detected if left out")
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
     parser.add_argument("--timestamps", action="store_true", help="predict and print times")
+    parser.add_argument("--word-timestamps", action="store_true", help="find and print the time of each word")
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5")
     parser.add_argument(
         "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
@@ -88,7 +90,8 @@ def _show(file: Path, heard: Transcript, arguments: argparse.Namespace) -> str:
     if arguments.json:
         return json.dumps({"file": str(file), **asdict(heard)}, ensure_ascii=False)
     lines = [heard.text]
-    if arguments.timestamps:
-        lines = [f"[{part.start:.2f} --> {part.end:.2f}] {part.text}" for part in heard.segments]
+    if arguments.timestamps or arguments.word_timestamps:
+        parts = heard.words if arguments.word_timestamps else heard.segments
+        lines = [f"[{part.start:.2f} --> {part.end:.2f}] {part.text.strip()}" for part in parts]
     prefix = f"{file}: " if len(arguments.files) > 1 else ""
     return "\n".join(prefix + line for line in lines)

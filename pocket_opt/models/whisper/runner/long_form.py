@@ -21,9 +21,10 @@ import numpy as np
 from .audio import Floats
 from .beam import beam
 from .greedy import greedy, sample
-from .rules import Rules
+from .rules import Rules, Tokens
 from .search import Found, Prompted, Steps
 from .transcript import DecodeOptions, Fallback, Segment, Transcript
+from .word_times import Attention, Spoken, TokenTimes, alignment_heads, token_times
 
 STRIDE = 2
 """Feature frames of one encoder position, which is the unit of times: the second convolution halves their number."""
@@ -36,6 +37,10 @@ class Model(Steps, Protocol):
 
     def encode(self, features: Floats) -> Any:
         """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
+        ...
+
+    def attend(self, tokens: Tokens, state: Any) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
         ...
 
 
@@ -78,6 +83,11 @@ class Clip:
     def ended(self) -> bool:
         """Nothing is left to read."""
         return self.seek >= int(self.features.shape[1])
+
+    def positions(self, frames: int, window_s: float) -> int:
+        """Encoder positions of the next window, which has `frames` in `window_s`, that are not padding."""
+        heard = math.ceil(round(self.seconds * frames / window_s, 3))
+        return min(heard - self.seek, int(self.features.shape[1]) - self.seek, frames) // STRIDE
 
     def window(self, frames: int) -> Floats:
         """The next `[mels, frames]`, filled up with zeros as transformers does."""
@@ -138,8 +148,9 @@ class Reading:
                     self._limit(limit, len(prompts[places[0]]), positions),
                     self.options.timestamps,
                 )
-                for place, decoded in zip(places, self._decode(prompted, generator), strict=True):
-                    self._hear(rows[place], decoded)
+                for row, decoded in enumerate(self._decode(prompted, generator)):
+                    clip = rows[places[row]]
+                    self._hear(clip, decoded, self._times(prompted, row, decoded, clip))
             yield
 
     @property
@@ -189,7 +200,22 @@ class Reading:
             return beam(self.model, self.rules, prompted, beams, penalty)
         return greedy(self.model, self.rules, prompted)
 
-    def _hear(self, clip: Clip, decoded: Decoded) -> None:
+    def _times(self, prompted: Prompted, row: int, decoded: Decoded, clip: Clip) -> TokenTimes | None:
+        """When the tokens of one row were spoken, where that was asked for."""
+        if not self.options.word_timestamps or decoded.silent:
+            return None
+        spoken = Spoken(
+            self.model.select(prompted.state, [row]),
+            prompted.prompts[row].tolist(),
+            decoded.found.tokens,
+            clip.positions(self._frames, float(self.dims["window_s"])),
+        )
+        heads = alignment_heads(
+            self.generation, int(self.dims["decoder_layers"]), int(self.dims["decoder_heads"])
+        )
+        return token_times(self.model, spoken, heads, self.rules.vocabulary)
+
+    def _hear(self, clip: Clip, decoded: Decoded, times: TokenTimes | None = None) -> None:
         """Add what a window gave, and move on to where the next begins."""
         frames = self._frames
         seconds = float(self.dims["window_s"]) / frames  # of a feature frame
@@ -202,11 +228,18 @@ class Reading:
         begin = self.rules.vocabulary.timestamp_begin
         runs, read_on = split_runs(decoded.found.tokens, begin)
         start = clip.seek * seconds
+        place = 0
         for run in runs:
             clip.tokens += run
             clip.said += run[:-1] if len(run) > 2 and run[-2] >= begin else run
             end = min(start + frames * seconds, clip.seconds)
-            clip.segments += self.rules.vocabulary.segment(run, start, end, STRIDE * seconds)
+            heard = self.rules.vocabulary.segment(run, start, end, STRIDE * seconds)
+            if times:
+                part = times.part(place, len(run))
+                words = part.words(run, self.rules.vocabulary, clip.language, (start, end), STRIDE * seconds)
+                heard = [replace(segment, words=words) for segment in heard]
+            clip.segments += heard
+            place += len(run)
         clip.seek += read_on * STRIDE or left
 
     def _detect_languages(self, clips: Sequence[Clip], state: Any) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from .audio import Floats
+from .cross_attention import attention, tells_attention
 from .extensions import extensions_library
 from .rules import Tokens
 from .static_decoder import Arrays, Row, StaticDecoder
 from .transcript import RequestError
+from .word_times import Attention
 
 GRAPHS = ("mel", "encoder", "decoder")
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -56,6 +58,9 @@ class OnnxRuntimeBackend:
         }
         self._mel, self._encoder, self._decoder = (self._sessions[name] for name in GRAPHS)
         self._ports = {port.name: port for port in self._decoder.get_inputs()}
+        outputs = [port.name for port in self._decoder.get_outputs()]
+        self._stepping = [name for name in outputs if not tells_attention(name)]
+        self._heads = int(table["metadata"]["dims"]["decoder_heads"])
 
     def features(self, batch: Floats | Sequence[Floats]) -> Floats:
         """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""
@@ -79,12 +84,20 @@ class OnnxRuntimeBackend:
     def decode(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
         """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
         fed = np.concatenate([state.tokens, tokens], axis=1)
-        inputs = {name: value for name, value in state.encoded.items() if name in self._ports}
-        inputs |= {**state.past, "tokens": value_of(tokens if state.past else fed)}
-        outputs = run_session(self._decoder, inputs)
+        outputs = run_session(
+            self._decoder, self._inputs(tokens if state.past else fed, state), self._stepping
+        )
         logits = outputs.pop("logits").numpy().astype(np.float32, copy=False)[:, -tokens.shape[1] :]
         past = {name.replace("present_", "past_"): value for name, value in outputs.items()}
         return logits, State(state.encoded, past, fed, state.clips)
+
+    def attend(self, tokens: Tokens, state: Any) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
+        outputs = run_session(self._decoder, self._inputs(tokens, state))
+        found = {name: value.numpy() for name, value in outputs.items() if tells_attention(name)}
+        keys = {name: value.numpy() for name, value in state.encoded.items() if tells_attention(name)}
+        logits = outputs["logits"].numpy().astype(np.float32, copy=False)
+        return logits, attention(found, keys, self._heads)
 
     def select(self, state: Any, rows: Sequence[int]) -> Any:
         """The state of some rows, in this order; a row may be there several times.
@@ -96,6 +109,11 @@ class OnnxRuntimeBackend:
         same = np.array_equal(clips, state.clips)
         encoded = state.encoded if same else self._rows(state.encoded, chosen)
         return State(encoded, self._rows(state.past, chosen), state.tokens[chosen], clips)
+
+    def _inputs(self, tokens: Tokens, state: State) -> dict[str, Any]:
+        """What the decoder reads: `tokens`, the caches, and of the encoder's output what it takes."""
+        encoded = {name: value for name, value in state.encoded.items() if name in self._ports}
+        return {**encoded, **state.past, "tokens": value_of(tokens)}
 
     def _rows(self, values: Mapping[str, Any], chosen: Tokens) -> dict[str, Any]:
         return {name: value_of(value.numpy()[chosen]) for name, value in values.items()}
@@ -175,9 +193,9 @@ def value_of(array: np.ndarray[Any, Any]) -> Any:
     return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
-def run_session(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs of a session by name; nothing is copied on the way in or out."""
-    names = [port.name for port in session.get_outputs()]
+def run_session(session: Any, inputs: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, Any]:
+    """The outputs `names`, by default all, of a session by name; nothing is copied on the way in or out."""
+    names = names or [port.name for port in session.get_outputs()]
     return dict(zip(names, session.run_with_ort_values(names, dict(inputs)), strict=True))
 
 

@@ -22,8 +22,8 @@ class Speech(Protocol):
 
     sample_rate: int
 
-    def prompt(self, options: DecodeOptions) -> list[int]:
-        """The forced first tokens; RequestError for a language or task that the model does not know."""
+    def check(self, options: DecodeOptions) -> None:
+        """RequestError for what the model cannot do: an unknown language or task, or times of words."""
         ...
 
     def transcribe(self, audio: Sequence[Floats], options: DecodeOptions) -> list[Transcript]:

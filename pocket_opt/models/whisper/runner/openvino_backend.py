@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from .audio import Floats
+from .cross_attention import attention, tells_attention
 from .rules import Tokens
+from .word_times import Attention
 
 BEAMS = "beam_idx"
 
@@ -78,6 +80,10 @@ class OpenVinoBackend:
         self._decoders: list[Any] = []
         names = {name for port in self._decoder.inputs for name in port.get_names()}
         self._cached = BEAMS in names
+        self._told = [
+            name for port in self._decoder.outputs for name in port.get_names() if tells_attention(name)
+        ]
+        self._heads = int(table["metadata"]["dims"]["decoder_heads"])
         self._read = sorted(names - {"tokens", BEAMS})
         self.last: Any = None
 
@@ -113,9 +119,21 @@ class OpenVinoBackend:
             beams = np.array(state.beams, np.int32)
             lease.request.set_tensor(BEAMS, self._tensor(beams, shared_memory=True))
         self._run(lease.request)
-        logits = np.array(lease.request.get_output_tensor().data[:, -tokens.shape[1] :])
+        logits = np.array(lease.request.get_tensor("logits").data[:, -tokens.shape[1] :])
         rows = tuple(range(len(state.rows)))
         return logits, State(state.encoded, state.rows, lease, rows, fed)
+
+    def attend(self, tokens: Tokens, state: State) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
+        logits, after = self.decode(tokens, state)
+        assert after.decoding is not None
+        found = {name: after.decoding.request.get_tensor(name).data for name in self._told}
+        keys = {
+            name: state.encoded.request.get_tensor(name).data[list(state.rows)]
+            for name in self._read
+            if tells_attention(name)
+        }
+        return logits, attention(found, keys, self._heads)
 
     def select(self, state: State, rows: Sequence[int]) -> State:
         """The state of some rows, in this order; a row may be there several times."""

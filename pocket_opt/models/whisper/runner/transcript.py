@@ -11,7 +11,7 @@ BEAMS = (1, 5)
 
 
 class RequestError(ValueError):
-    """What was asked for cannot be had: a language, a task, a number of beams, or a directory without a model."""
+    """What was asked for cannot be had: a language, a task, beams, times of words, or a directory without a model."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class DecodeOptions:
         fallback: for audio longer than a window; None: every window is decoded once.
         condition_on_previous: tell each further window of long audio what was said before it. Words are spelled more
             alike, and mistakes are repeated.
+        word_timestamps: find the time of each word afterwards; the text stays what it is.
 
     Raises:
         RequestError: `beams` or `length_penalty` is out of range.
@@ -68,6 +69,7 @@ class DecodeOptions:
     length_penalty: float = 1.0
     fallback: Fallback | None = Fallback()
     condition_on_previous: bool = False
+    word_timestamps: bool = False
 
     def __post_init__(self) -> None:
         least, most = BEAMS
@@ -78,12 +80,31 @@ class DecodeOptions:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of speech: `start` and `end` in seconds from the start of the clip, and its text."""
+class Word:
+    """A word with the space and the marks around it: `start` and `end` in seconds from the start of the clip.
+
+    Attributes:
+        probability: mean of the probabilities of its tokens, 0 to 1.
+    """
 
     start: float
     end: float
     text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech: `start` and `end` in seconds from the start of the clip, and its text.
+
+    Attributes:
+        words: with times of their own, where `word_timestamps` were asked for.
+    """
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,3 +126,8 @@ class Transcript:
     language: str | None = None
     no_speech_prob: float | None = None
     avg_logprob: float | None = None
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Those of all segments; empty unless `word_timestamps` were asked for."""
+        return tuple(word for part in self.segments for word in part.words)

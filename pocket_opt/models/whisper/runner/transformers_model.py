@@ -6,6 +6,7 @@ own sequential algorithm, one clip at a time: in a batch it gives clips the sett
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from .audio import Floats
+from .cross_attention import split_heads
+from .long_form import STRIDE, Clip
 from .rules import Tokens
-from .transcript import DecodeOptions, Fallback, Segment, Transcript
+from .transcript import DecodeOptions, Fallback, Segment, Transcript, Word
 from .vocabulary import Vocabulary
+from .word_times import Attention, Compared, Heads, Spoken, TokenTimes, alignment_heads, token_times
 
 # torch and transformers are imported when a model is opened: --help and usage errors need none of them.
 
@@ -64,8 +68,8 @@ class TransformersModel:
         self.window_s = self._extractor.n_samples / self.sample_rate
         self._time_s: float = self.window_s / self._model.config.max_source_positions
         self._frames = int(self._extractor.nb_max_frames)
-        generation = (directory / "generation_config.json").read_text(encoding="utf-8")
-        self.vocabulary = Vocabulary(directory / "tokenizer.json", json.loads(generation))
+        self._generation = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
+        self.vocabulary = Vocabulary(directory / "tokenizer.json", self._generation)
         self.load_seconds = time.perf_counter() - began
 
     def features(self, audio: Sequence[Floats]) -> Floats:
@@ -107,14 +111,42 @@ class TransformersModel:
                 cache.reorder_cache(index)
             return hidden[index], cache
 
+    def attend(self, tokens: Tokens, state: State) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
+        layers = [layer.encoder_attn for layer in self._model.get_decoder().layers]
+        queries: dict[int, Any] = {}
+        hooks = [
+            layer.q_proj.register_forward_hook(
+                lambda _module, _given, found, index=index: queries.update({index: found})
+            )
+            for index, layer in enumerate(layers)
+        ]
+        logits, (_, cache) = self.decode(tokens, state)
+        for hook in hooks:
+            hook.remove()
+        keys = cache.cross_attention_cache.layers
+        told = {
+            index: Compared(
+                split_heads(queries[index].numpy() * layer.scaling, layer.num_heads), keys[index].keys.numpy()
+            )
+            for index, layer in enumerate(layers)
+        }
+        return logits, told
+
     def prompt(self, options: DecodeOptions) -> list[int]:
         """The forced first tokens; where `options.language` is None, those of the model's first language."""
         return self.vocabulary.first_prompt(options)
 
-    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
-        """Transcripts of the clips `[samples]`, decoded as one batch; RequestError for an unknown language."""
-        options = options or DecodeOptions()
+    def check(self, options: DecodeOptions) -> None:
+        """RequestError for what the model cannot do: an unknown language or task, or alignment heads it lacks."""
         self.prompt(options)
+        if options.word_timestamps:
+            self._heads()
+
+    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
+        """Transcripts of the clips `[samples]`, decoded as one batch; RequestError as for `check`."""
+        options = options or DecodeOptions()
+        self.check(options)
         language = self.vocabulary.spoken(options)
         heard = [_Heard(len(samples) / self.sample_rate, language) for samples in audio]
         size = round(self.window_s * self.sample_rate)
@@ -150,12 +182,46 @@ class TransformersModel:
         if self.vocabulary.languages and not clips[0].language:
             self._detect_languages(clips, features[:, :, : self._frames])
         found = self._generate(features, clips, options, how)
-        for clip, parts in zip(clips, found, strict=True):
-            for part in parts:
+        for clip, row, parts in zip(clips, features, found, strict=True):
+            words = self._words(clip, row, parts) if options.word_timestamps else itertools.repeat(())
+            for part, said in zip(parts, words, strict=False):
                 tokens, begin = part["tokens"].tolist(), self._origin(part)
                 clip.tokens += tokens
-                end = min(begin + self.window_s, clip.seconds)
-                clip.segments += self.vocabulary.segment(tokens, begin, end, self._time_s)
+                heard = self.vocabulary.segment(tokens, *self._span(clip, begin), self._time_s)
+                clip.segments += [replace(segment, words=said) for segment in heard]
+
+    def _span(self, clip: _Heard, begin: float) -> tuple[float, float]:
+        """Begin and end, in seconds, of the window that begins there."""
+        return begin, min(begin + self.window_s, clip.seconds)
+
+    def _words(
+        self, clip: _Heard, features: Floats, parts: list[dict[str, Any]]
+    ) -> Iterator[tuple[Word, ...]]:
+        """The words of each segment, from the whole window in which it was decoded, of `features` `[mels, frames]`."""
+        window, prompt = None, 0
+        for part in parts:
+            first, begin, tokens = part["idxs"][0], self._origin(part), part["tokens"].tolist()
+            if part["result"] is not window:
+                window, prompt = part["result"], first
+                times = self._times(clip, features, begin, (window[:first].tolist(), window[first:].tolist()))
+            told, span = times.part(first - prompt, len(tokens)), self._span(clip, begin)
+            yield told.words(tokens, self.vocabulary, clip.language, span, self._time_s)
+
+    def _times(
+        self, heard: _Heard, features: Floats, begin: float, sequence: tuple[list[int], list[int]]
+    ) -> TokenTimes:
+        """When the tokens were spoken that followed a prompt in the window that begins at `begin` seconds."""
+        clip = Clip(features, heard.seconds, heard.language, round(begin / self._time_s * STRIDE))
+        prompt, tokens = sequence
+        if self.vocabulary.end in tokens:
+            tokens = tokens[: tokens.index(self.vocabulary.end)]
+        state = self.encode(clip.window(self._frames)[None])
+        spoken = Spoken(state, prompt, tokens, clip.positions(self._frames, self.window_s))
+        return token_times(self, spoken, self._heads(), self.vocabulary)
+
+    def _heads(self) -> Heads:
+        config = self._model.config
+        return alignment_heads(self._generation, config.decoder_layers, config.decoder_attention_heads)
 
     def _detect_languages(self, clips: list[_Heard], features: Floats) -> None:
         """Give each clip its most probable language."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class Vocabulary:
     def spoken(self, options: DecodeOptions) -> str | None:
         """The code of the language asked for; None where it is to be detected, or there is only one."""
         return self.language(options.language) if self.languages and options.language else None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens` as it is: with the spaces around it, and U+FFFD for half a character."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
 
     def text(self, tokens: Iterable[int]) -> str:
         """The words of `tokens`, without times and special tokens."""

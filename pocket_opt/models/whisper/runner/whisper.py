@@ -21,6 +21,7 @@ from .opening import read_table
 from .rules import Rules, Tokens
 from .transcript import DecodeOptions, RequestError, Segment, Transcript
 from .vocabulary import Vocabulary
+from .word_times import Attention
 
 BACKENDS = {"onnxruntime": "onnxruntime_backend", "openvino": "openvino_backend"}
 """Runtime that the metadata of a model names -> the module here that opens it."""
@@ -48,6 +49,10 @@ class Backend(Protocol):
 
     def decode(self, tokens: Tokens, state: Any) -> tuple[Floats, Any]:
         """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
+        ...
+
+    def attend(self, tokens: Tokens, state: Any) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
         ...
 
     def select(self, state: Any, rows: Sequence[int]) -> Any:
@@ -79,6 +84,7 @@ class Whisper:
         self._generation = json.loads(generation)
         self.vocabulary = Vocabulary(directory / files["tokenizer.json"], self._generation)
         self._rules = Rules(self._generation, self.vocabulary, int(dims["vocab"]))
+        self._aligns = bool(table["metadata"].get("word_timestamps"))
         self._shortens = table["metadata"].get("audio_context") == "auto"
         self._open(directory, table, threads)
         self.load_seconds = time.perf_counter() - began
@@ -114,6 +120,10 @@ class Whisper:
         """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
         return self._backend.decode(tokens, state)
 
+    def attend(self, tokens: Tokens, state: Any) -> tuple[Floats, Attention]:
+        """Feed `tokens` `[batch, length]` to a state of `encode`: logits `[batch, length, vocab]`, attention."""
+        return self._backend.attend(tokens, state)
+
     def select(self, state: Any, rows: Sequence[int]) -> Any:
         """The state of some rows, in this order; a row may be there several times."""
         return self._backend.select(state, rows)
@@ -122,10 +132,19 @@ class Whisper:
         """The forced first tokens; where `options.language` is None, those of the model's first language."""
         return self.vocabulary.first_prompt(options)
 
-    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
-        """Transcripts of the clips `[samples]`, decoded as one batch; RequestError for an unknown language."""
-        options = options or DecodeOptions()
+    def check(self, options: DecodeOptions) -> None:
+        """RequestError for what this model cannot do: an unknown language or task, or times of words."""
         self.prompt(options)
+        if options.word_timestamps and not self._aligns:
+            raise RequestError(
+                "word_timestamps: this model was built without the outputs that they are found with; "
+                "build it with word_timestamps=true and decoder=kv_cache or basic"
+            )
+
+    def transcribe(self, audio: Sequence[Floats], options: DecodeOptions | None = None) -> list[Transcript]:
+        """Transcripts of the clips `[samples]`, decoded as one batch; RequestError as for `check`."""
+        options = options or DecodeOptions()
+        self.check(options)
         clips = self._clips(audio, options)
         for _ in self._read(clips, options):
             pass
@@ -134,7 +153,7 @@ class Whisper:
     def stream(self, samples: Floats, options: DecodeOptions | None = None) -> Iterator[Segment]:
         """The segments of a clip `[samples]` as soon as their window is decoded; RequestError as above."""
         options = options or DecodeOptions()
-        self.prompt(options)
+        self.check(options)
         [clip] = clips = self._clips([samples], options)
         given = 0
         for _ in self._read(clips, options):
