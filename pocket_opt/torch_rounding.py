@@ -8,18 +8,24 @@ grid in the values, see onnx_graphs/grids.py.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import chdir
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.passes.base import Calibrated, Outcome, Progress, positive
+from pocket_opt.passes.base import Calibrated, Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.scratch import scratch
+from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from pocket_opt.models.whisper.layer_stacks import LayerStack
 
 STACKS = ("encoder", "decoder")
 
@@ -43,6 +49,40 @@ class RoundingParams(Calibrated):
 
 Rounding = Callable[[Any], Any]
 """Takes a LayerStack and gives the rounded one."""
+
+
+P = TypeVar("P", bound=RoundingParams)
+
+
+class RoundingPass(Pass[P]):
+    """What the passes that round the PyTorch model share; each says how a stack is rounded.
+
+    Attributes:
+        needs: modules beside neural-compressor.
+    """
+
+    tools: ClassVar[tuple[str, ...]] = ("neural_compressor", "torch", "transformers")
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, params: P) -> None:  # noqa: ARG002
+        """What the method needs is installed."""
+        check_compressor(self.needs)
+
+    def calibrates(self, params: P) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
+
+    def requires(self, inputs: Inputs, params: P) -> None:
+        """The model is a PyTorch Whisper, and blocks fit its layers."""
+        require_source(inputs["model"], params)
+
+    def run(self, inputs: Inputs, params: P, workdir: Path, progress: Progress = silent) -> Outcome:
+        """Round the stacks; write a checkpoint."""
+        return round_layers(inputs["model"], params, workdir, partial(self.rounded, params), progress)
+
+    @abstractmethod
+    def rounded(self, params: P, stack: LayerStack) -> LayerStack:
+        """`stack`, its layers rounded to the grid that `params` describe."""
 
 
 def check_compressor(extra: tuple[str, ...] = ()) -> None:

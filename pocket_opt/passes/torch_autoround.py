@@ -9,17 +9,10 @@ through neural-compressor 3.10 and auto-round.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
-from pocket_opt.torch_rounding import (
-    RoundingParams,
-    check_compressor,
-    require_source,
-    round_layers,
-)
-from pocket_opt.worker import silent
+from pocket_opt.passes.base import positive
+from pocket_opt.torch_rounding import RoundingParams, RoundingPass
 
 if TYPE_CHECKING:
     from pocket_opt.models.whisper.layer_stacks import LayerStack
@@ -36,54 +29,37 @@ class TorchAutoroundParams(RoundingParams):
     iterations: int = positive(200)
 
 
-class TorchAutoround(Pass[TorchAutoroundParams]):
+class TorchAutoround(RoundingPass[TorchAutoroundParams]):
     """Rounds encoder and decoder layers by AutoRound."""
 
     version = 1
     Params = TorchAutoroundParams
     tools = ("neural_compressor", "auto_round", "torch", "transformers")
+    needs = ("auto_round",)
 
-    def check(self, params: TorchAutoroundParams) -> None:  # noqa: ARG002
-        """neural-compressor and auto-round are installed."""
-        check_compressor(("auto_round",))
+    def rounded(self, params: TorchAutoroundParams, stack: LayerStack) -> LayerStack:
+        """Train the rounding on clips of one length."""
+        from neural_compressor.torch.quantization import AutoRoundConfig, convert, prepare
 
-    def calibrates(self, params: TorchAutoroundParams) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
-
-    def requires(self, inputs: Inputs, params: TorchAutoroundParams) -> None:
-        """The model is a PyTorch Whisper, and blocks fit its layers."""
-        require_source(inputs["model"], params)
-
-    def run(
-        self, inputs: Inputs, params: TorchAutoroundParams, workdir: Path, progress: Progress = silent
-    ) -> Outcome:
-        """Round the stacks; write a checkpoint."""
-
-        def rounding(stack: LayerStack) -> LayerStack:
-            from neural_compressor.torch.quantization import AutoRoundConfig, convert, prepare
-
-            even = stack.of_one_length()
-            config = AutoRoundConfig(
-                bits=params.bits,
-                group_size=params.block_size,
-                use_sym=params.symmetric,
-                iters=params.iterations,
-                nsamples=len(even),
-                seqlen=even.ticket(0).shape[1],
-                batch_size=1,
-                device_map="cpu",
-                amp=False,
-                export_format="fake",
-                reloading=False,
-                output_dir="rounded",
-            )
-            prepared = prepare(even, config)
-            for clip in range(len(even)):
-                prepared(even.ticket(clip))
-            return stack.with_layers(convert(prepared).layers)
-
-        return round_layers(inputs["model"], params, workdir, rounding, progress)
+        even = stack.of_one_length()
+        config = AutoRoundConfig(
+            bits=params.bits,
+            group_size=params.block_size,
+            use_sym=params.symmetric,
+            iters=params.iterations,
+            nsamples=len(even),
+            seqlen=even.ticket(0).shape[1],
+            batch_size=1,
+            device_map="cpu",
+            amp=False,
+            export_format="fake",
+            reloading=False,
+            output_dir="rounded",
+        )
+        prepared = prepare(even, config)
+        for clip in range(len(even)):
+            prepared(even.ticket(clip))
+        return stack.with_layers(convert(prepared).layers)
 
 
 PASS = TorchAutoround()

@@ -9,17 +9,9 @@ implements it; its search for clipping ranges is left out, for it compares scale
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
-from pocket_opt.torch_rounding import (
-    RoundingParams,
-    check_compressor,
-    require_source,
-    round_layers,
-)
-from pocket_opt.worker import silent
+from pocket_opt.torch_rounding import RoundingParams, RoundingPass
 
 if TYPE_CHECKING:
     from pocket_opt.models.whisper.layer_stacks import LayerStack
@@ -36,49 +28,30 @@ CROSS_FOLDS = {
 """Module that takes the inverse of a scale -> the layers whose inputs are scaled."""
 
 
-class TorchAwq(Pass[RoundingParams]):
+class TorchAwq(RoundingPass[RoundingParams]):
     """Scales and rounds encoder and decoder layers by AWQ."""
 
     version = 1
     Params = RoundingParams
-    tools = ("neural_compressor", "torch", "transformers")
 
-    def check(self, params: RoundingParams) -> None:  # noqa: ARG002
-        """neural-compressor is installed."""
-        check_compressor()
+    def rounded(self, params: RoundingParams, stack: LayerStack) -> LayerStack:
+        """Search the scales on all clips, then round."""
+        import torch
+        from neural_compressor.torch.quantization import AWQConfig, convert, prepare
 
-    def calibrates(self, params: RoundingParams) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
-
-    def requires(self, inputs: Inputs, params: RoundingParams) -> None:
-        """The model is a PyTorch Whisper, and blocks fit its layers."""
-        require_source(inputs["model"], params)
-
-    def run(
-        self, inputs: Inputs, params: RoundingParams, workdir: Path, progress: Progress = silent
-    ) -> Outcome:
-        """Round the stacks; write a checkpoint."""
-
-        def rounding(stack: LayerStack) -> LayerStack:
-            import torch
-            from neural_compressor.torch.quantization import AWQConfig, convert, prepare
-
-            config = AWQConfig(
-                bits=params.bits,
-                group_size=params.block_size,
-                use_sym=params.symmetric,
-                use_auto_clip=False,
-                absorb_layer_dict=FOLDS | (CROSS_FOLDS if stack.hears else {}),
-            )
-            with torch.no_grad():
-                prepared = prepare(stack, config, example_inputs=stack.ticket(0))
-                for clip in range(len(stack)):
-                    prepared(stack.ticket(clip))
-                rounded: LayerStack = convert(prepared)
-            return rounded
-
-        return round_layers(inputs["model"], params, workdir, rounding, progress)
+        config = AWQConfig(
+            bits=params.bits,
+            group_size=params.block_size,
+            use_sym=params.symmetric,
+            use_auto_clip=False,
+            absorb_layer_dict=FOLDS | (CROSS_FOLDS if stack.hears else {}),
+        )
+        with torch.no_grad():
+            prepared = prepare(stack, config, example_inputs=stack.ticket(0))
+            for clip in range(len(stack)):
+                prepared(stack.ticket(clip))
+            rounded: LayerStack = convert(prepared)
+        return rounded
 
 
 PASS = TorchAwq()

@@ -10,17 +10,9 @@ neural-compressor 3.10 implements it for a list of layers; encoder and decoder a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
-from pocket_opt.torch_rounding import (
-    RoundingParams,
-    check_compressor,
-    require_source,
-    round_layers,
-)
-from pocket_opt.worker import silent
+from pocket_opt.torch_rounding import RoundingParams, RoundingPass
 
 if TYPE_CHECKING:
     from pocket_opt.models.whisper.layer_stacks import LayerStack
@@ -39,48 +31,29 @@ class TorchGptqParams(RoundingParams):
     mse: bool = False
 
 
-class TorchGptq(Pass[TorchGptqParams]):
+class TorchGptq(RoundingPass[TorchGptqParams]):
     """Rounds encoder and decoder layers by GPTQ."""
 
     version = 1
     Params = TorchGptqParams
-    tools = ("neural_compressor", "torch", "transformers")
 
-    def check(self, params: TorchGptqParams) -> None:  # noqa: ARG002
-        """neural-compressor is installed."""
-        check_compressor()
+    def rounded(self, params: TorchGptqParams, stack: LayerStack) -> LayerStack:
+        """Hear all clips, then round column by column."""
+        from neural_compressor.torch.quantization import GPTQConfig, convert, prepare
 
-    def calibrates(self, params: TorchGptqParams) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
-
-    def requires(self, inputs: Inputs, params: TorchGptqParams) -> None:
-        """The model is a PyTorch Whisper, and blocks fit its layers."""
-        require_source(inputs["model"], params)
-
-    def run(
-        self, inputs: Inputs, params: TorchGptqParams, workdir: Path, progress: Progress = silent
-    ) -> Outcome:
-        """Round the stacks; write a checkpoint."""
-
-        def rounding(stack: LayerStack) -> LayerStack:
-            from neural_compressor.torch.quantization import GPTQConfig, convert, prepare
-
-            config = GPTQConfig(
-                bits=params.bits,
-                group_size=params.block_size,
-                use_sym=params.symmetric,
-                percdamp=params.damping,
-                use_mse_search=params.mse,
-                model_path=".",  # any directory: without one it asks the hub
-            )
-            prepared = prepare(stack, config)
-            for clip in range(len(stack)):
-                prepared(stack.ticket(clip))
-            rounded: LayerStack = convert(prepared)
-            return rounded
-
-        return round_layers(inputs["model"], params, workdir, rounding, progress)
+        config = GPTQConfig(
+            bits=params.bits,
+            group_size=params.block_size,
+            use_sym=params.symmetric,
+            percdamp=params.damping,
+            use_mse_search=params.mse,
+            model_path=".",  # any directory: without one it asks the hub
+        )
+        prepared = prepare(stack, config)
+        for clip in range(len(stack)):
+            prepared(stack.ticket(clip))
+        rounded: LayerStack = convert(prepared)
+        return rounded
 
 
 PASS = TorchGptq()
