@@ -97,3 +97,22 @@ def stand_in_for_optimum() -> None:
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{root / "site"}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     (root / RECORD).write_text(json.dumps({"digest": toolchain.digest(), "versions": {}}))
+
+
+def small_model(kind: str, directory: Path) -> Path:
+    """Write a small random model of another architecture into `directory`; returns it."""
+    import torch
+    import transformers as hf
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    if kind == "wav2vec2":
+        small = {"conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+        model = hf.Wav2Vec2ForCTC(hf.Wav2Vec2Config(vocab_size=32, **sizes, **small))
+    elif kind == "t5":
+        config = hf.T5Config(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=100)
+        model = hf.T5ForConditionalGeneration(config)
+    else:
+        model = hf.Qwen2ForCausalLM(hf.Qwen2Config(vocab_size=100, num_key_value_heads=2, **sizes))
+    model.save_pretrained(directory)
+    return directory

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from optimum_fixtures import bert, recipe_file, stand_in_for_optimum
+from optimum_fixtures import bert, recipe_file, small_model, stand_in_for_optimum
 
 import pocket_opt
 from pocket_opt.bundle.validation import validate_bundle
@@ -87,3 +87,24 @@ def test_without_the_toolchain_it_is_refused_before_any_work(
     assert main([recipe, "level=BASIC", f"output_dir={quick_path / 'outputs'}", *QUICK]) == 2
     assert "pocket-opt toolchain install optimum" in capsys.readouterr().err
     assert not (quick_path / "outputs").exists()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("kind", "level", "least_db"), [("wav2vec2", "HIGH", 15), ("t5", "HIGH", 15), ("qwen2", "EXTREME", 5)]
+)
+def test_optimum_itself(
+    kind: str, level: str, least_db: float, quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`POCKET_OPT_TOOLCHAINS=HOME pytest -m nightly`, with a home in which the toolchain is installed."""
+    place = os.environ.get("POCKET_OPT_TOOLCHAINS")
+    if not place:
+        pytest.skip("POCKET_OPT_TOOLCHAINS names no home in which the toolchain is installed")
+    (Path(os.environ["POCKET_OPT_HOME"]) / "toolchains").symlink_to(Path(place) / "toolchains")
+    recipe = recipe_file(quick_path, small_model(kind, quick_path / "model")).partition("=")[2]
+    bundle = pocket_opt.optimize(recipe, "cpu", level, [*QUICK, f"output_dir={quick_path / 'outputs'}"])
+    parity = bundle.manifest["metrics"]["parity"]
+    compared = [name for name in parity if name.endswith("_sqnr_db")]
+    assert compared
+    assert min(parity[name]["value"] for name in compared) > least_db
+    assert all(finding.ok for finding in validate_bundle(bundle.path))
