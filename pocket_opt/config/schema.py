@@ -56,8 +56,7 @@ class Recipe:
     name: str  # the name of the file
     family: Literal[
         "whisper", "optimum"
-    ]  # which model family reads and exports it; optimum: any architecture that
-    # Optimum exports, see docs/toolchains.md
+    ]  # which model family reads and exports it; optimum: whatever Optimum exports, see docs/toolchains.md
     model: ModelSource  # the source model
     license: str  # the model's licence; it reaches the bundle
     summary: str = ""  # one line for `pocket-opt list`
