@@ -106,10 +106,10 @@ def _best_candidates(logits: Floats, beams: int) -> None:
     log_sum_exp(logits[:, -1])
 
 
-def run_whole(runtime: OneGraphRuntime, clip: ForcedClip) -> Sample:
+def run_whole(runtime: OneGraphRuntime, clip: ForcedClip, beams: int = 1) -> Sample:
     """Milliseconds in all of a model without steps; it makes as many tokens as the clip has, but of its own choice."""
     from pocket_opt.runtimes.base import DecodeOptions
 
     start = time.perf_counter()
-    runtime.hear([clip.audio], DecodeOptions(), new_tokens=len(clip.tokens) + 1)
+    runtime.hear([clip.audio], DecodeOptions(beams=beams), new_tokens=len(clip.tokens) + 1)
     return {"total": [1000 * (time.perf_counter() - start)]}

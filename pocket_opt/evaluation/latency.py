@@ -86,7 +86,7 @@ def _time_phases(
         progress(min(runs, params.max_repeats), params.max_repeats, "repeats")
         if runtime.stepwise:
             return run_forced(runtime, clip, params.beams)
-        return run_whole(cast("OneGraphRuntime", runtime), clip)
+        return run_whole(cast("OneGraphRuntime", runtime), clip, params.beams)
 
     return cold_s, repeat(once, params.plan)
 

@@ -52,9 +52,7 @@ class TimingParams:
 
     def conditions(self, tokens: int) -> str:
         """What a method says of them; `tokens` were forced."""
-        sequences = (
-            f" in each of {self.beams} beams, which change places at each step" if self.beams > 1 else ""
-        )
+        sequences = f" in each of {self.beams} beams" if self.beams > 1 else ""
         threads = self.threads or "the default of the runtime"
         return f"batch 1, {tokens} forced tokens{sequences}; threads: {threads}"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pocket_opt.evaluation.forced import PROMPT_TOKENS, forced_clip, run_forced, synthetic_audio
+from pocket_opt.evaluation.forced import PROMPT_TOKENS, forced_clip, run_forced, run_whole, synthetic_audio
 
 DIMS = {"window_s": 4.0, "sample_rate": 16_000, "target_positions": 64, "vocab": 600}
 
@@ -51,6 +51,17 @@ def test_beams_begin_after_the_prompt_and_change_places() -> None:
     assert [len(tokens) for tokens in runtime.fed] == [PROMPT_TOKENS, 1, 1, 1]
     assert runtime.selected == [[0, 0, 0], [1, 2, 0], [1, 2, 0]]
     assert len(sample["step"]) == 3
+
+
+def test_one_graph_is_asked_for_its_beams() -> None:
+    class Whole:
+        def hear(self, audio: list[Any], options: Any, *, new_tokens: int) -> list[str]:
+            self.asked = (options.beams, new_tokens)
+            return [""]
+
+    runtime, clip = Whole(), forced_clip(DIMS, 10)
+    assert set(run_whole(runtime, clip, 5)) == {"total"}  # type: ignore[arg-type]
+    assert runtime.asked == (5, 10)
 
 
 def test_a_model_with_few_positions_gets_fewer_tokens() -> None:
