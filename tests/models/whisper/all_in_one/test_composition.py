@@ -15,6 +15,7 @@ from extensions_fixtures import needs_extensions
 from runner_fixtures import export, sound, talkative_checkpoint
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.evaluation.forced import forced_clip, run_whole
 from pocket_opt.models.whisper.runner.all_in_one import AllInOne
 from pocket_opt.models.whisper.runner.audio import read_audio
 from pocket_opt.models.whisper.runner.transcript import DecodeOptions, Fallback, RequestError
@@ -185,3 +186,19 @@ def test_beams_and_penalty_are_inputs_with_defaults() -> None:
     for beams in (0, 6):
         with pytest.raises(Exception, match="unsupported_beams"):
             session.run(None, {"audio": audio[None], "beams": np.array([beams])})
+
+
+def test_it_is_timed_with_the_beams_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graph = searching()
+    clip = forced_clip(graph._dims, 5)
+    heard: list[int] = []
+    hear = graph.hear
+
+    def noting(audio: list[np.ndarray], options: DecodeOptions, *, new_tokens: int) -> list[str]:
+        heard.append(options.beams)
+        return hear(audio, options, new_tokens=new_tokens)
+
+    monkeypatch.setattr(graph, "hear", noting)
+    for beams in (1, 4):
+        assert run_whole(graph, clip, beams)["total"][0] > 0
+    assert heard == [1, 4]
