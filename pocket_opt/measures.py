@@ -103,13 +103,17 @@ def _of_graphs(config: Config, result: str, off: dict[str, str]) -> list[Draft]:
 
 
 def _switch_off(config: Config, wanted: Sequence[Draft], off: dict[str, str]) -> None:
-    """Move what the user switched off to `off`."""
+    """Move what the user switched off to `off`, and what it would be compared with."""
     edits = read_edits(config.nodes)
     off |= {
         draft.name: "switched off by you"
         for draft in wanted
         if draft.name in edits and not edits[draft.name].enabled
     }
+    for draft in wanted:
+        compared = draft.name.removeprefix(BASELINE)
+        if compared in off:
+            off.setdefault(draft.name, f"{compared} is off: {off[compared]}")
 
 
 def without_off(drafts: Sequence[Draft], config: Config, off: dict[str, str]) -> list[Draft]:

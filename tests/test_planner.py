@@ -230,7 +230,8 @@ def test_a_node_that_is_off_anyway_can_be_switched_off_so_that_sweeps_over_level
 
 def test_measurements_can_be_switched_off_with_what_depends_on_them(inputs: list[str]) -> None:
     found = plan(*inputs, "~nodes.quality", "~nodes.baseline.memory", "~nodes.profile")
-    assert measures(found) == {"latency", "memory", "baseline.quality", "baseline.latency", "parity"}
+    assert measures(found) == {"latency", "memory", "baseline.latency", "parity"}
+    assert found.off["baseline.quality"] == "quality is off: switched off by you"
     for name in ("quality", "degradation", "baseline.memory", "profile"):
         assert found.off[name] == "switched off by you"
     for level in LEVELS:
