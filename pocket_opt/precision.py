@@ -38,8 +38,8 @@ class Rule:
 
     Attributes:
         bits: of the weights; "none" leaves them float.
-        activations: "dynamic" is an integer product (`dynamic_int8`; 8 or 4 bits), "float" weight-only; left out:
-            whichever quantizer takes the layer anyway, if it knows these bits.
+        activations: "dynamic" is an integer product (`dynamic_int8`; 8 bits, or 4 stored), "float" weight-only; left
+            out: 8 bits are up to whichever quantizer takes the layer anyway, fewer are weight-only.
         algorithm, block_size, symmetric: for weight-only layers and the embedding.
     """
 

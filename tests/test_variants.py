@@ -44,7 +44,7 @@ def test_a_model_is_downloaded_before_its_variant_runs(
     model = write_model(tmp_path / "snapshot")
     fetched: list[tuple[str, str]] = []
 
-    def fetch(hub_id: str, revision: str) -> None:
+    def fetch(hub_id: str, revision: str, *, text: bool) -> None:
         fetched.append((hub_id, revision))
         table = {f"{hub_id}@{revision}": {"path": str(model), "commit": "c0ffee"}}
         write_atomically(home() / "hub" / "revisions.json", json.dumps(table))
@@ -63,7 +63,7 @@ def test_a_model_is_downloaded_before_its_variant_runs(
 
 
 def test_a_download_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision: None)
+    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision, text: None)
     with pytest.raises(PocketOptError, match="a downloaded model vanished") as caught:
         with_downloads(plan("whisper_tiny"))
     assert caught.value.where == "openai/whisper-tiny"

@@ -167,7 +167,9 @@ def _choose(
         rule = rule_of(node, params.overrides)
         if rule is None:
             found.append((node, params.bits))
-        elif rule.bits in (None, 4, 8) and rule.activations != "float":
+        elif rule.bits in (None, 4, 8) and (
+            is_dynamic(rule) or (rule.bits != 4 and rule.activations is None)  # 4 bits alone are weight-only
+        ):
             found.append((node, rule.bits or params.bits))
         else:
             reason = LEFT_FLOAT if rule.bits == "none" else LEFT_TO_OTHERS

@@ -21,7 +21,11 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in MEASUREMENTS if load_pass(name).limits])
+OF_SPEECH = [name for name in MEASUREMENTS if load_pass(name).limits and not name.startswith("graph_")]
+"""Those of single graphs are in test_graph_latency."""
+
+
+@pytest.mark.parametrize("name", OF_SPEECH)
 def test_every_limit_is_measured(
     name: str, source: Artifact, exported: Artifact, data: Path, tmp_path: Path
 ) -> None:
