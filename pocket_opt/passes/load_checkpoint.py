@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pocket_opt.artifact import Artifact, Component, link_file
-from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.artifact import Artifact, Component
+from pocket_opt.errors import UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.passes.load_source import LoadSourceParams
 from pocket_opt.worker import silent
@@ -20,7 +20,7 @@ from pocket_opt.worker import silent
 class LoadCheckpoint(Pass[LoadSourceParams]):
     """Validates the checkpoint and describes it as a source artifact."""
 
-    version = 1
+    version = 2
     Params = LoadSourceParams
     tools = ("transformers", "safetensors")
     inputs = ()
@@ -28,15 +28,10 @@ class LoadCheckpoint(Pass[LoadSourceParams]):
     def requires(self, inputs: Inputs, params: LoadSourceParams) -> None:  # noqa: ARG002
         """Configuration and weights are there, unchanged, and of a class that transformers has."""
         from pocket_opt.models import layout
-        from pocket_opt.models.sources import content_digest
+        from pocket_opt.models.checkpoint_files import require_unchanged
 
         directory = Path(params.path)
-        if params.digest and content_digest(directory) != params.digest:
-            raise PocketOptError(
-                "the model's files changed after they were planned with",
-                where=str(directory),
-                fix="run it again",
-            )
+        require_unchanged(directory, params.digest)
         _require_class(layout.read_table(directory / layout.CONFIG), directory / layout.CONFIG)
 
     def run(
@@ -47,18 +42,9 @@ class LoadCheckpoint(Pass[LoadSourceParams]):
         progress: Progress = silent,  # noqa: ARG002
     ) -> Outcome:
         """Bring the files into `workdir`."""
-        from pocket_opt.models import layout
-        from pocket_opt.models.whisper.source import convert_pickles
+        from pocket_opt.models.checkpoint_files import bring_checkpoint
 
-        directory = Path(params.path)
-        weights = layout.weight_files(directory)
-        pickled = weights[0] in layout.PICKLES
-        for name in layout.model_files(directory):
-            if not (pickled and name in weights):
-                link_file(directory / name, workdir / name)
-        if pickled:
-            files = [directory / name for name in weights if name not in layout.INDEXES]
-            convert_pickles(files, workdir)
+        pickled = bring_checkpoint(Path(params.path), workdir)
         artifact = describe(workdir, params.weights)
         return Outcome(artifact, {"bytes": artifact.size("model"), "converted_from_pickle": pickled})
 
@@ -88,9 +74,11 @@ def _require_class(config: dict[str, Any], path: Path) -> None:
     import transformers
 
     names = config.get("architectures") or [""]
-    if config.get("model_type") is None or names[0] not in dir(transformers):
+    named = getattr(transformers, str(names[0]), None)
+    is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
+    if config.get("model_type") is None or not is_model:
         raise UserError(
-            f"transformers {transformers.__version__} has no class '{names[0]}'"
+            f"transformers {transformers.__version__} has no model class '{names[0]}'"
             + (", and code that comes with a model is not run" if "auto_map" in config else ""),
             where=f"{path}: architectures",
             allowed="a model that save_pretrained() of transformers wrote",

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.artifact import link_file
-from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.errors import UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     from pocket_opt.models.whisper.checkpoint import WhisperDims
+
+TIED_HEAD = "proj_out.weight"
+"""The output head of a Whisper, which is its token embedding."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class LoadSource(Pass[LoadSourceParams]):
     def requires(self, inputs: Inputs, params: LoadSourceParams) -> None:  # noqa: ARG002
         """The directory holds a Whisper: configuration, weights and tokenizer that fit together."""
         from pocket_opt.models import layout
-        from pocket_opt.models.sources import content_digest
+        from pocket_opt.models.checkpoint_files import require_unchanged
         from pocket_opt.models.whisper import checkpoint, source
 
         directory = Path(params.path)
@@ -59,12 +61,7 @@ class LoadSource(Pass[LoadSourceParams]):
                 allowed="a model in the Hugging Face layout",
                 fix="correct the path",
             )
-        if params.digest and content_digest(directory) != params.digest:
-            raise PocketOptError(
-                "the model's files changed after they were planned with",
-                where=str(directory),
-                fix="run it again",
-            )
+        require_unchanged(directory, params.digest)
         config = checkpoint.read_config(directory)
         for name in layout.model_files(directory):
             if name.endswith(".json"):
@@ -82,17 +79,11 @@ class LoadSource(Pass[LoadSourceParams]):
     ) -> Outcome:
         """Bring the needed files into `workdir`, deriving those that are missing."""
         from pocket_opt.models import layout
+        from pocket_opt.models.checkpoint_files import bring_checkpoint
         from pocket_opt.models.whisper import checkpoint, source
 
         directory = Path(params.path)
-        weights = layout.weight_files(directory)
-        pickled = weights[0] in layout.PICKLES
-        for name in layout.model_files(directory):
-            if not (pickled and name in weights):
-                link_file(directory / name, workdir / name)
-        if pickled:
-            files = [directory / name for name in weights if name not in layout.INDEXES]
-            source.convert_pickles(files, workdir)
+        pickled = bring_checkpoint(directory, workdir, without=(TIED_HEAD,))
         dims = checkpoint.read_dims(checkpoint.read_config(workdir), workdir / layout.CONFIG)
         did = _derive_missing(workdir, dims)
         artifact = source.source_artifact(workdir, dims, weights=params.weights)

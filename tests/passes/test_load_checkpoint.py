@@ -44,6 +44,25 @@ def test_pickles_are_converted(tmp_path: Path) -> None:
     assert load_file(outcome.artifact.path("model")).keys() == weights.keys()
 
 
+def test_pickled_weights_that_share_memory_are_all_kept(tmp_path: Path) -> None:
+    model = bert(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    shared = next(iter(weights.values()))
+    torch.save({**weights, "proj_out.weight": shared}, model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    kept = load_file(load(model, tmp_path / "out").artifact.path("model"))
+    assert torch.equal(kept["proj_out.weight"], shared)
+    assert kept.keys() == {*weights, "proj_out.weight"}
+
+
+def test_what_is_no_model_of_transformers_is_refused(tmp_path: Path) -> None:
+    model = bert(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": ["BertTokenizer"]}))
+    with pytest.raises(UserError, match="has no model class 'BertTokenizer'"):
+        load(model, tmp_path / "out")
+
+
 @pytest.mark.parametrize("code", [False, True])
 def test_a_class_that_transformers_lacks_is_refused(tmp_path: Path, code: bool) -> None:
     model = bert(tmp_path / "model")
@@ -52,7 +71,7 @@ def test_a_class_that_transformers_lacks_is_refused(tmp_path: Path, code: bool) 
     if code:
         config["auto_map"] = {"AutoModel": "modeling.BertForPoetry"}
     (model / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="has no class 'BertForPoetry'") as caught:
+    with pytest.raises(UserError, match="has no model class 'BertForPoetry'") as caught:
         load(model, tmp_path / "out")
     assert ("code that comes with a model is not run" in str(caught.value)) == code
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pocket_opt.models.layout import (
     GENERATION_CONFIG,
     PROCESSOR_FILES,
     TOKENIZER,
-    WEIGHTS,
     read_table,
     weight_files,
 )
@@ -80,31 +78,3 @@ def _check_features(path: Path, dims: WhisperDims) -> None:
                 allowed=f"{key}={value}, which is what the weights expect",
                 fix="use the preprocessor_config.json that belongs to the weights",
             )
-
-
-def convert_pickles(files: Iterable[Path], workdir: Path) -> None:
-    """Write the tensors of pickled weight files as safetensors; only tensors are read, no code is run.
-
-    Raises:
-        UserError: a file holds anything but tensors.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    tensors: dict[str, torch.Tensor] = {}
-    for path in files:
-        try:
-            table: Mapping[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise UserError(
-                f"{path.name} is damaged, or holds more than tensors and would run code when read",
-                where=str(path),
-                allowed=f"{WEIGHTS}, or a pickle of nothing but tensors",
-                fix="convert it to safetensors where you trust it",
-            ) from error
-        tensors.update(table)
-    # The head shares its memory with the token embedding, which safetensors refuses to store twice.
-    tensors.pop("proj_out.weight", None)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, workdir / WEIGHTS, {"format": "pt"}
-    )

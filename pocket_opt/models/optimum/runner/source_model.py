@@ -30,8 +30,13 @@ class SourceModel:
         if threads:
             torch.set_num_threads(threads)
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        kind = getattr(transformers, config["architectures"][0])
-        self._model = kind.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
+        kind: Any = getattr(transformers, config["architectures"][0], None)
+        is_model = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+        if not is_model:
+            raise RequestError(f"{directory}: transformers has no model class {config['architectures'][0]!r}")
+        self._model = kind.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        ).eval()
         self.load_seconds = time.perf_counter() - began
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, Any]:
