@@ -2,9 +2,9 @@
 
 Each layer (in large models: attention or feed-forward block) is put into each form alone, and its error measured: the
 divergence of the next-token distribution from the exact model's, teacher-forced. Sorted by error a saved byte, these
-are moves on a path from exact to small. Bisection finds how far to go: a variant is built and decodes the clips freely,
-and the words that differ from the exact model's may be at most `wer_delta` % of all: on these clips no WER changes by
-more; other audio is not bounded, so quality is measured on the evaluation clips as ever.
+are moves on a path from exact to small. A few variants on it decode the clips freely and tell how the words that differ
+from the exact model's grow with the error: `wer_delta` % may be expected to. No WER changes by more than the words do,
+mostly by far less. On other audio nothing is bounded, so quality is measured on the evaluation clips as ever.
 
 The result is the unchanged model with a file `overrides.yaml` beside it, which the quantizers behind it carry out. It
 is plain text: edit it, and give it back by `overrides=FILE` without the search. Costs minutes; memory is bounded.
@@ -13,8 +13,9 @@ is plain text: edit it, and give it back by `overrides=FILE` without the search.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
+    from pocket_opt.search.extent import Trial
     from pocket_opt.search.layers import Group, Layer
     from pocket_opt.search.listening import Listener
     from pocket_opt.search.path import Errors, Move
@@ -36,11 +38,12 @@ class SensitivitySearchParams(Calibrated):
     """What is chosen from, and how much may be lost.
 
     Attributes:
-        wer_delta: words in % that may differ from the exact model's on the calibration clips.
+        wer_delta: words in % that may differ from the exact model's on the calibration clips and their copies.
         encoder_forms, decoder_forms: what layers may become; the dynamic ones make an encoder faster, weight-only
             ones slower.
         clips: how many calibration clips are used, spread evenly.
-        noise_db: each clip is heard again with white noise at these signal-to-noise ratios.
+        noise_db: each clip is heard again with white noise at these signal-to-noise ratios: a model knows its own
+            training clips too well to be judged on them alone.
         forced: clips, of these and their copies, on which single layers are measured.
         granularity: "layer", "block", or "auto": blocks from 100 layers on.
     """
@@ -49,7 +52,7 @@ class SensitivitySearchParams(Calibrated):
     encoder_forms: tuple[Form, ...] = ("int8_dynamic", "int4_dynamic")
     decoder_forms: tuple[Form, ...] = ("int8", "int4", "int2")
     clips: int = positive(32)
-    noise_db: tuple[float, ...] = (10.0, 5.0)
+    noise_db: tuple[float, ...] = (20.0, 15.0, 10.0, 7.5, 5.0, 2.5, 0.0)
     forced: int = positive(24)
     granularity: Literal["auto", "layer", "block"] = "auto"
 
@@ -57,7 +60,7 @@ class SensitivitySearchParams(Calibrated):
 class SensitivitySearch(Pass[SensitivitySearchParams]):
     """Measures, sorts, verifies."""
 
-    version = 1
+    version = 2
     Params = SensitivitySearchParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers", "jiwer", "transformers")
 
@@ -79,6 +82,7 @@ class SensitivitySearch(Pass[SensitivitySearchParams]):
         """Write the override file beside the model."""
         from pocket_opt.data.planned import open_planned
         from pocket_opt.runtimes import open_runtime
+        from pocket_opt.search.extent import furthest
         from pocket_opt.search.layers import MANY, groups_of, layers_of
         from pocket_opt.search.listening import Listener, utterances
         from pocket_opt.search.path import path
@@ -95,7 +99,7 @@ class SensitivitySearch(Pass[SensitivitySearchParams]):
         errors = measure(model, groups, layers, listener, progress)
         moves = path(groups, errors)
         search = _Search(model, groups, layers, listener, moves)
-        taken = furthest(search.is_within(params.wer_delta), len(moves))
+        taken = furthest(search.errors, params.wer_delta, search.try_out)
         text = report(groups, moves[:taken], errors, params.wer_delta)
         artifact = with_rules(model.carry(workdir, without=(OVERRIDES,)), text)
         return Outcome(artifact, search.summary(taken) | {"layers": len(layers), "measured": len(errors)})
@@ -118,18 +122,6 @@ def measure(
     return errors
 
 
-def furthest(is_within: Callable[[int], bool], most: int) -> int:
-    """The number of moves, 0 to `most`, up to which `is_within` holds, by bisection; 0 moves are taken to hold."""
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = most if high == most + 1 and low == 0 else (low + high) // 2
-        if is_within(middle):
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 class _Search:
     """Builds and decodes points of the path, and remembers what came out."""
 
@@ -143,14 +135,13 @@ class _Search:
     ) -> None:
         self._model, self._groups, self._layers = model, groups, layers
         self._listener, self._moves = listener, moves
-        self._tried: dict[int, dict[str, Any]] = {}
+        self._tried: dict[int, tuple[Trial, float]] = {}
+        self.errors = [max(error, 0.0) for error in accumulate((move.error for move in moves), initial=0.0)]
 
-    def is_within(self, wer_delta: float) -> Callable[[int], bool]:
-        """A check of so many moves."""
-        return lambda count: self._changed(count) <= wer_delta
-
-    def _changed(self, count: int) -> float:
+    def try_out(self, count: int) -> Trial:
+        """Decode the variant of so many moves."""
         from pocket_opt.scratch import scratch
+        from pocket_opt.search.extent import Trial
         from pocket_opt.search.path import after
         from pocket_opt.search.variants import build
 
@@ -158,28 +149,42 @@ class _Search:
         with scratch("search") as folder:
             rules = [group.rule(forms[group.pattern]) for group in self._groups]
             changed, wer = self._listener.changed(build(self._model, rules, self._layers, folder))
-        self._tried[count] = {
-            "moves": count,
-            "matrix_bytes": sum(group.bytes_as(forms[group.pattern]) for group in self._groups),
-            "changed_words_percent": round(changed, 3),
-            "wer_change_points": round(wer, 3),
-        }
-        return changed
+        trial = Trial(self.errors[count], changed.errors, changed.length)
+        self._tried[count] = trial, wer
+        return trial
 
     def summary(self, taken: int) -> dict[str, Any]:
         """What was tried, and what was chosen."""
+        from pocket_opt.search.extent import expected
         from pocket_opt.search.path import after
 
         forms = after(self._groups, self._moves[:taken])
-        exact = sum(group.bytes_as("float") for group in self._groups)
+        trials = [trial for trial, _ in self._tried.values()]
         return {
             "moves": len(self._moves),
             "taken": taken,
             "forms": dict(Counter(forms.values())),
-            "matrix_bytes_fp16": exact,
+            "matrix_bytes_fp16": self._bytes(0),
+            "matrix_bytes": self._bytes(taken),
+            "expected_changed_words_percent": round(expected(self.errors[taken], trials), 3),
             "exact_wer": round(self._listener.wer(), 3),
-            "tried": [self._tried[count] for count in sorted(self._tried)],
+            "tried": [self._told(count) for count in sorted(self._tried)],
         }
+
+    def _told(self, count: int) -> dict[str, Any]:
+        trial, wer = self._tried[count]
+        return {
+            "moves": count,
+            "matrix_bytes": self._bytes(count),
+            "changed_words_percent": round(100 * trial.changed / max(trial.words, 1), 3),
+            "wer_change_points": round(wer, 3),
+        }
+
+    def _bytes(self, count: int) -> int:
+        from pocket_opt.search.path import after
+
+        forms = after(self._groups, self._moves[:count])
+        return sum(group.bytes_as(forms[group.pattern]) for group in self._groups)
 
 
 def report(groups: Sequence[Group], moves: Sequence[Move], errors: Errors, wer_delta: float) -> str:
@@ -189,7 +194,7 @@ def report(groups: Sequence[Group], moves: Sequence[Move], errors: Errors, wer_d
 
     forms: Mapping[str, str] = after(groups, moves)
     lines = [
-        f"# Written by sensitivity_search for at most {wer_delta:g} % changed words on the calibration clips.",
+        f"# Written by sensitivity_search: at most {wer_delta:g} % of the calibration clips' words should change.",
         "# Edit it and give it back: overrides=FILE. Of all patterns that match a layer the last counts.",
         "# Behind each line: KL divergence in nats a token if only this is changed, and bytes against fp16.",
     ]

@@ -93,12 +93,12 @@ class Listener:
             count += len(found)
         return max(total / count, 0.0)
 
-    def changed(self, variant: Artifact) -> tuple[float, float]:
-        """Words that differ from the exact model's, in % of these; and what that does to the WER, in points."""
+    def changed(self, variant: Artifact) -> tuple[ErrorCounts, float]:
+        """Words that differ from the exact model's, and of how many; what that does to the WER, in points."""
         texts = self._decode(open_runtime(variant))
         pairs = zip(self._texts, texts, strict=True)
         moved = sum((word_counts(old, new) for old, new in pairs if old), ErrorCounts())
-        return _rate(moved), self.wer(texts) - self.wer(self._texts)
+        return moved, self.wer(texts) - self.wer(self._texts)
 
     def wer(self, texts: Sequence[str] | None = None) -> float:
         """The WER of texts (default: of the exact model) over all utterances, in %."""
