@@ -193,6 +193,14 @@ def test_a_node_is_switched_off(inputs: list[str]) -> None:
     assert found.graph["encoder_int8"].inputs == {"model": "export"}
 
 
+def test_what_is_done_to_the_static_decoder_is_done_to_its_prefill(inputs: list[str]) -> None:
+    graph = plan(*inputs, "decoder=static", "level=HIGH").graph
+    for name in ("fuse", "weights", "embedding", "fp16"):
+        assert set(graph[name].params["components"]) >= {"prefill", "decoder"}, name
+    assert graph["embedding"].params["components"] == ["decoder", "prefill"]
+    assert graph["encoder_int8"].params["components"] == ["encoder"]
+
+
 def test_a_parameter_is_changed_and_with_it_the_keys_downstream(inputs: list[str]) -> None:
     before = plan(*inputs, "level=HIGH")
     after = plan(*inputs, "level=HIGH", "nodes.weights.params.block_size=16")

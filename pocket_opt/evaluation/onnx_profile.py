@@ -11,6 +11,7 @@ from pocket_opt.evaluation.grouping import NodeTime, assign_modules
 from pocket_opt.evaluation.ort_trace import Kernel, read_runs
 from pocket_opt.evaluation.timing import Plan, repeat
 from pocket_opt.models.whisper.runner.onnxruntime_backend import open_backend
+from pocket_opt.models.whisper.runner.static_backend import TEXT
 
 
 def profile_onnx(
@@ -21,13 +22,14 @@ def profile_onnx(
     timed = repeat(lambda: run_forced(backend, clip), plan)
     runs = {name: read_runs(trace) for name, trace in backend.end_traces().items()}
     warmups, passes = len(timed.warmups), len(timed.warmups) + len(timed.samples)
-    calls = len(runs["decoder"]) // passes
-    prefill = calls - len(clip.tokens)
     times = [_node_times(run, phase) for phase in ("mel", "encoder") for run in runs[phase][warmups:]]
-    times += [
-        _node_times(run, "prefill" if place % calls < prefill else "step")
-        for place, run in enumerate(runs["decoder"][warmups * calls :])
-    ]
+    for graph in (name for name in TEXT if name in runs):
+        calls = len(runs[graph]) // passes
+        prefill = calls - len(clip.tokens) if graph == "decoder" else calls
+        times += [
+            _node_times(run, "prefill" if place % calls < prefill else "step")
+            for place, run in enumerate(runs[graph][warmups * calls :])
+        ]
     return [time for run in times for time in run], len(timed.samples)
 
 

@@ -17,7 +17,7 @@ from pocket_opt.models.layout import CONFIG, model_files, read_table, unreadable
 from pocket_opt.models.whisper.vocabulary import LANGUAGES, Vocabulary, told_languages
 
 WHISPER, OPTIMUM = "whisper", "optimum"
-GRAPHS = {WHISPER: ("mel", "encoder", "decoder")}
+GRAPHS = {WHISPER: ("mel", "encoder", "prefill", "decoder")}
 """Family -> the components that its export makes, which passes may be told to change; Optimum's show later."""
 LOADERS = {WHISPER: "load_source", OPTIMUM: "load_checkpoint"}
 """Family -> the pass that reads its checkpoints."""

@@ -1,4 +1,4 @@
-"""Write a Whisper checkpoint as ONNX graphs: mel front end, encoder and decoder.
+"""Write a Whisper checkpoint as ONNX graphs: mel front end, encoder and decoder, of static shapes if asked.
 
 Applies to a source artifact (`load_source`, `random_weights`). The graphs are built straight from the state dict,
 without tracing: shapes are dynamic, bytes are reproducible, node names tell the module. Costs one read of the weights;
@@ -32,7 +32,8 @@ class ExportParams:
 
     Attributes:
         decoder: `kv_cache`: one graph for prefill and step. `basic`: no cache, every step reads all tokens again.
-            `static`: one token of one clip a call, a cache of full length, every shape fixed.
+            `static`: every shape fixed, one clip a call, a cache of full length; `decoder` takes one token, and
+            another graph, `prefill`, as many as the model's longest forced prompt.
         audio_context: `full`: the encoder sees whole windows. `auto`: any length, so that short clips take less time.
         word_timestamps: the decoder also gives the queries of the cross-attention that the times of words follow from.
     """
@@ -45,7 +46,7 @@ class ExportParams:
 class ExportOnnx(Pass[ExportParams]):
     """Builds `mel`, `encoder` and `decoder` from the state dict and passes tokenizer and configuration on."""
 
-    version = 1
+    version = 2
     Params = ExportParams
     tools = ("onnx", "onnx_ir", "numpy")
 
@@ -85,10 +86,12 @@ class ExportOnnx(Pass[ExportParams]):
         artifact = _without_weights(source, workdir, params)
         did: dict[str, Any] = {}
         aligned = _aligned_layers(source, checkpoint.dims) if params.word_timestamps else ()
-        for done, (name, graph) in enumerate(_graphs(checkpoint, params, aligned).items(), start=1):
+        prompt = _longest_prompt(source) if params.decoder == "static" else 0
+        graphs = _graphs(checkpoint, params, aligned, prompt)
+        for done, (name, graph) in enumerate(graphs.items(), start=1):
             component, did[name] = write_graph(graph, workdir, name)
             artifact = artifact.with_component(name, component)
-            progress(done, 3, "graphs")
+            progress(done, len(graphs), "graphs")
         return Outcome(artifact, did)
 
     def ensures(self, inputs: Inputs, params: ExportParams, outcome: Outcome) -> None:  # noqa: ARG002
@@ -97,7 +100,7 @@ class ExportOnnx(Pass[ExportParams]):
         from pocket_opt.onnx_graphs.files import load
         from pocket_opt.onnx_graphs.writing import ports
 
-        for name in ("mel", "encoder", "decoder"):
+        for name in outcome.did:
             path, stated = outcome.artifact.path(name), outcome.artifact.components[name]
             check_structure(path, name)
             inputs_found, outputs_found = ports(load(path))
@@ -138,27 +141,39 @@ def _aligned_layers(source: Artifact, dims: WhisperDims) -> tuple[int, ...]:
     return tuple(sorted({layer for layer, _ in heads}))
 
 
-def _graphs(checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...]) -> dict[str, ir.Model]:
-    from pocket_opt.models.whisper.encoder_graph import build_encoder
-    from pocket_opt.models.whisper.mel_graph import build_mel
+def _longest_prompt(source: Artifact) -> int:
+    """Tokens of the longest prompt that the model is forced to begin with: it depends on whether it has languages."""
+    from pocket_opt.models.layout import GENERATION_CONFIG, TOKENIZER, read_table
+    from pocket_opt.models.whisper.runner.transcript import DecodeOptions
+    from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
 
-    cached, any_length = params.decoder != "basic", params.audio_context == "auto"
-    return {
-        "mel": build_mel(checkpoint.dims),
-        "encoder": build_encoder(checkpoint, cross_cache=cached, any_length=any_length),
-        "decoder": _decoder(checkpoint, params, aligned),
-    }
+    generation = read_table(source.file("model", GENERATION_CONFIG))
+    return len(Vocabulary(source.file("processor", TOKENIZER), generation).first_prompt(DecodeOptions()))
 
 
-def _decoder(checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...]) -> ir.Model:
+def _graphs(
+    checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...], prompt: int
+) -> dict[str, ir.Model]:
     from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
-    from pocket_opt.models.whisper.encoder_graph import POSITIONS
+    from pocket_opt.models.whisper.encoder_graph import POSITIONS, build_encoder
+    from pocket_opt.models.whisper.mel_graph import build_mel
     from pocket_opt.models.whisper.static_decoder_graph import build_static_decoder
 
+    mel = build_mel(checkpoint.dims)
     if params.decoder == "static":
-        return build_static_decoder(checkpoint)
-    build = build_cached_decoder if params.decoder == "kv_cache" else build_basic_decoder
-    return build(checkpoint, positions=POSITIONS if params.audio_context == "auto" else None, aligned=aligned)
+        return {
+            "mel": mel,
+            "encoder": build_encoder(checkpoint, cross_cache=True, batch=1),
+            "prefill": build_static_decoder(checkpoint, length=prompt, name="prefill"),
+            "decoder": build_static_decoder(checkpoint),
+        }
+    cached, any_length = params.decoder == "kv_cache", params.audio_context == "auto"
+    build = build_cached_decoder if cached else build_basic_decoder
+    return {
+        "mel": mel,
+        "encoder": build_encoder(checkpoint, cross_cache=cached, any_length=any_length),
+        "decoder": build(checkpoint, positions=POSITIONS if any_length else None, aligned=aligned),
+    }
 
 
 def _without_weights(source: Artifact, workdir: Path, params: ExportParams) -> Artifact:

@@ -61,6 +61,8 @@ class Cpu:
                 else "one file from audio files to text"
             )
             steps.append(Step("compose", "compose_all_in_one", {"audio": decoder.audio}, why))
+        if decoder.name == "static":
+            steps = [_with_prefill(step) for step in steps]
         return _if_exported(intents, steps)
 
     def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:
@@ -109,6 +111,14 @@ def _if_exported(intents: Intents, steps: list[Step]) -> list[Step]:
     return [replace(step, off="this level keeps the source model in its own framework") for step in steps]
 
 
+def _with_prefill(step: Step) -> Step:
+    """The step, doing to `prefill` what it does to `decoder`: they are one decoder for two numbers of tokens."""
+    components = step.params.get("components", ["encoder", "decoder"])
+    if step.name == "export" or "decoder" not in components:
+        return step
+    return replace(step, params={**step.params, "components": [*components, "prefill"]})
+
+
 def _half(intents: Intents, params: Mapping[str, Any]) -> Step:
     """What is left in 32 bits is stored in 16."""
     step = Step("fp16", "store_fp16", params, "what is still 32-bit is stored in 16 bits")
@@ -134,7 +144,7 @@ def _quantization(intents: Intents) -> list[Step]:
     embedding = Step(
         "embedding",
         "quantize_embedding",
-        {"bits": 4, "algorithm": "k_quant"} if bits == 4 else {},
+        {"components": ["decoder"], **({"bits": 4, "algorithm": "k_quant"} if bits == 4 else {})},
         "the token embedding, shared with the output head",
     )
     return [

@@ -66,7 +66,27 @@ def test_ports_of_the_basic_decoder() -> None:
     assert part.outputs == (Port("logits", "float32", ("batch", "length", 511)),)
 
 
-@pytest.mark.parametrize("decoder", ["kv_cache", "basic"])
+def test_static_shapes_are_fixed_in_every_graph_but_the_front_end() -> None:
+    parts = exported("static").artifact.components
+    graphs = {name: parts[name] for name in ("encoder", "prefill", "decoder")}
+    assert parts["mel"] == exported().artifact.components["mel"]
+    ports = [port for part in graphs.values() for port in (*part.inputs, *part.outputs)]
+    assert all(isinstance(size, int) for port in ports for size in port.shape)
+    for name, length in {"prefill": 4, "decoder": 1}.items():
+        inputs = {port.name: port.shape for port in graphs[name].inputs}
+        outputs = {port.name: port.shape for port in graphs[name].outputs}
+        assert (inputs["tokens"], inputs["position"]) == ((1, length), (length,))
+        assert (inputs["past_key_0"], outputs["new_key_0"]) == ((1, 4, 64, 16), (1, 4, length, 16))
+        assert outputs["logits"] == (1, length, 511)
+
+
+def test_the_prompt_of_an_english_model_is_shorter(tmp_path: Path) -> None:
+    english = tiny_checkpoint(tmp_path / "source", multilingual=False)
+    prefill = export(english, tmp_path / "onnx", decoder="static").artifact.components["prefill"]
+    assert prefill.inputs[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize("decoder", ["kv_cache", "basic", "static"])
 def test_the_description_says_what_readers_need(decoder: str) -> None:
     artifact = exported(decoder).artifact
     assert artifact.metadata["runtime"] == "onnxruntime"

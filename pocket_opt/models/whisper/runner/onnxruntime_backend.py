@@ -13,12 +13,11 @@ from .audio import Floats
 from .cross_attention import attention, tells_attention
 from .extensions import extensions_library
 from .rules import Tokens
-from .static_decoder import Arrays, Row, StaticDecoder
+from .static_backend import DTYPES, StaticBackend
 from .transcript import RequestError
 from .word_times import Attention
 
 GRAPHS = ("mel", "encoder", "decoder")
-DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 @dataclass(frozen=True)
@@ -37,25 +36,12 @@ class State:
 
 
 class OnnxRuntimeBackend:
-    """Sessions on the files of `directory`, as its `table` (manifest or artifact description) lists them.
-
-    Args:
-        threads: of each session; 0 leaves their number to ONNX Runtime.
-        traces: a directory for profiles of all calls, which `end_traces` finishes.
-    """
+    """Sessions on the files of `directory`, as its `table` lists them; see `open_sessions`."""
 
     def __init__(
         self, directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
     ) -> None:
-        if lacking := set(GRAPHS) - set(table["components"]):
-            raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
-        settings = table["metadata"].get("session", {})
-        self._sessions = {
-            name: open_session(
-                directory / table["components"][name]["files"][0], settings, threads, traces and traces / name
-            )
-            for name in GRAPHS
-        }
+        self._sessions = open_sessions(directory, table, GRAPHS, threads, traces=traces)
         self._mel, self._encoder, self._decoder = (self._sessions[name] for name in GRAPHS)
         self._ports = {port.name: port for port in self._decoder.get_inputs()}
         outputs = [port.name for port in self._decoder.get_outputs()]
@@ -129,61 +115,43 @@ class OnnxRuntimeBackend:
         )
 
 
-@dataclass
-class StaticState:
-    """What the encoder gave, until decoding starts; then each row of the static decoder has its own part of it."""
-
-    encoded: Mapping[str, Any]
-    rows: list[Row] | None
-
-
-class StaticBackend(OnnxRuntimeBackend):
-    """The same with a decoder of static shapes, which takes one clip and one token a call."""
-
-    def __init__(
-        self, directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
-    ) -> None:
-        super().__init__(directory, table, threads, traces=traces)
-        caches = [port for name, port in self._ports.items() if name.startswith("past_")]
-        shapes = {port.name: port.shape for port in caches}
-        self._static = StaticDecoder(self._call, shapes, DTYPES[caches[0].type])
-
-    def encode(self, features: Floats) -> StaticState:
-        """Run the encoder on `[batch, mels, frames]`; the state in which decoding starts."""
-        return StaticState(self._encoded(features), None)
-
-    def decode(self, tokens: Tokens, state: StaticState) -> tuple[Floats, StaticState]:
-        """Feed `tokens` `[batch, length]` after those of `state`: logits `[batch, length, vocab]`, new state."""
-        rows = self._start(state, len(tokens)) if state.rows is None else state.rows
-        return self._static.decode(tokens, rows), StaticState(state.encoded, rows)
-
-    def select(self, state: StaticState, rows: Sequence[int]) -> StaticState:
-        """The state of some rows, in this order; a row may be there several times."""
-        if state.rows is None:
-            return StaticState(self._rows(state.encoded, np.asarray(rows, np.int64)), None)
-        return StaticState(state.encoded, [state.rows[row].copy() for row in rows])
-
-    def _start(self, state: StaticState, batch: int) -> list[Row]:
-        cross = {name: value.numpy() for name, value in state.encoded.items() if name in self._ports}
-        return self._static.start(
-            [{name: cache[row : row + 1] for name, cache in cross.items()} for row in range(batch)]
-        )
-
-    def _call(self, inputs: Arrays) -> Arrays:
-        names = [port.name for port in self._decoder.get_outputs()]
-        return dict(zip(names, self._decoder.run(names, dict(inputs)), strict=True))
-
-
 def open_backend(
     directory: Path, table: Mapping[str, Any], threads: int, *, traces: Path | None = None
-) -> OnnxRuntimeBackend:
-    """The model that `table` describes; see OnnxRuntimeBackend."""
+) -> OnnxRuntimeBackend | StaticBackend:
+    """The model that `table` (manifest or artifact description) describes; see `open_sessions`."""
     if "layout" in table["metadata"]:
         from .client_layouts import open_layout
 
         return open_layout(directory, table, threads, traces=traces)
-    backend = StaticBackend if table["metadata"].get("decoder") == "static" else OnnxRuntimeBackend
-    return backend(directory, table, threads, traces=traces)
+    if table["metadata"].get("decoder") == "static":
+        graphs = (*GRAPHS, *(name for name in ("prefill",) if name in table["components"]))
+        return StaticBackend(open_sessions(directory, table, graphs, threads, traces=traces))
+    return OnnxRuntimeBackend(directory, table, threads, traces=traces)
+
+
+def open_sessions(
+    directory: Path,
+    table: Mapping[str, Any],
+    graphs: Sequence[str],
+    threads: int,
+    *,
+    traces: Path | None = None,
+) -> dict[str, Any]:
+    """Sessions on the files of `directory`, as its `table` lists them, by the names of their graphs.
+
+    Args:
+        threads: of each session; 0 leaves their number to ONNX Runtime.
+        traces: a directory for profiles of all calls.
+    """
+    if lacking := set(graphs) - set(table["components"]):
+        raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
+    settings = table["metadata"].get("session", {})
+    return {
+        name: open_session(
+            directory / table["components"][name]["files"][0], settings, threads, traces and traces / name
+        )
+        for name in graphs
+    }
 
 
 def value_of(array: np.ndarray[Any, Any]) -> Any:

@@ -1,4 +1,8 @@
-"""The decoder with static shapes, one clip and one token a call: its caches lie here and are filled row by row."""
+"""The decoder with static shapes, one clip a call: its caches lie here and are filled row by row.
+
+There may be several graphs of it, each for a fixed number of tokens. A prompt goes through the longer one, in parts
+where it has more tokens than fit, and with padding where it has fewer; what comes out for padding is dropped.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ MASKED = -60_000.0
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Call = Callable[[Arrays], Arrays]
-"""One call of the graph: inputs by name to outputs by name, `logits` [1, 1, vocab] and the `new_*` rows among them."""
+"""One call of a graph: inputs by name to outputs by name, `logits` [1, tokens, vocab] and the `new_*` rows among them.
+"""
 
 
 @dataclass
@@ -33,10 +38,16 @@ class Row:
 
 
 class StaticDecoder:
-    """Feeds a graph with static shapes; `shapes` and `dtype` are those of its `past_*` inputs."""
+    """Feeds graphs with static shapes.
 
-    def __init__(self, call: Call, shapes: Mapping[str, Sequence[int]], dtype: Any) -> None:
-        self._call, self._shapes, self._dtype = call, shapes, dtype
+    Args:
+        calls: number of tokens -> the graph that takes so many.
+        shapes, dtype: of the `past_*` inputs, the same for all graphs.
+    """
+
+    def __init__(self, calls: Mapping[int, Call], shapes: Mapping[str, Sequence[int]], dtype: Any) -> None:
+        self._calls, self._shapes, self._dtype = dict(sorted(calls.items())), shapes, dtype
+        self._context = int(next(iter(shapes.values()))[2])
 
     def start(self, crosses: Sequence[Arrays]) -> list[Row]:
         """Empty rows for clips of which the encoder gave `crosses`."""
@@ -47,30 +58,29 @@ class StaticDecoder:
 
     def decode(self, tokens: Tokens, rows: Sequence[Row]) -> Floats:
         """Feed `tokens` [batch, length] to the rows, which are changed: logits [batch, length, vocab]."""
-        return np.stack(
-            [
-                np.concatenate([self._step(int(token), row) for token in fed], axis=1)[0]
-                for fed, row in zip(tokens, rows, strict=True)
-            ]
-        )
+        return np.stack([self._feed(fed, row) for fed, row in zip(tokens, rows, strict=True)])
 
-    def _step(self, token: int, row: Row) -> Floats:
-        context = next(iter(self._shapes.values()))[2]
-        mask = np.full((1, 1, 1, context), MASKED, self._dtype)
+    def _feed(self, tokens: Tokens, row: Row) -> Floats:
+        """Logits [length, vocab] of `tokens` [length], by as few calls as they fit in."""
+        found, longest = [], max(self._calls)
+        for first in range(0, len(tokens), longest):
+            part = tokens[first : first + longest]
+            size = next(size for size in self._calls if size >= len(part))
+            found.append(self._call(part, size, row))
+        return np.concatenate(found)
+
+    def _call(self, tokens: Tokens, size: int, row: Row) -> Floats:
+        count, end = len(tokens), row.filled + len(tokens)
+        padded = np.zeros((1, size), np.int64)
+        padded[0, :count] = tokens
+        mask = np.full((1, 1, 1, self._context), MASKED, self._dtype)
         mask[..., : row.filled] = 0
-        outputs = dict(
-            self._call(
-                {
-                    "tokens": np.array([[token]], np.int64),
-                    "position": np.array([row.filled], np.int64),
-                    "cache_mask": mask,
-                    **row.cross,
-                    **row.past,
-                }
-            )
-        )
-        logits: Floats = outputs.pop("logits").astype(np.float32, copy=False)
+        # Padding beyond the last position reads that of the last one: a Gather has to find a row.
+        position = np.minimum(np.arange(row.filled, row.filled + size), self._context - 1)
+        inputs = {"tokens": padded, "position": position, "cache_mask": mask, **row.cross, **row.past}
+        outputs = dict(self._calls[size](inputs))
+        logits: Floats = outputs.pop("logits")[0, :count].astype(np.float32, copy=False)
         for name, new in outputs.items():
-            row.past[name.replace("new_", "past_")][:, :, row.filled] = new[:, :, 0]
-        row.filled += 1
+            row.past[name.replace("new_", "past_")][:, :, row.filled : end] = new[:, :, :count]
+        row.filled = end
         return logits
