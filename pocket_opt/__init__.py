@@ -8,6 +8,7 @@ The Python API is three functions; the command line is a shell over them:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load", "optimize", "plan"]
 __version__ = "0.1.0"
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""ONNX Runtime's official builds report to Microsoft unless this is set before it is imported; children inherit it."""
 
 
 def __getattr__(name: str) -> Any:

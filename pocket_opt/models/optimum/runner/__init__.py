@@ -2,3 +2,9 @@
 
 It imports nothing of the package, so that the bundle works alone, and the package measures with it.
 """
+
+import os
+
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # else ONNX Runtime reports to Microsoft from its import on
