@@ -47,6 +47,7 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
         for name in ("quality", "latency", "memory")
     ]
     wanted.append(Draft("profile", "profile", {}, {"model": result}, "where the time goes"))
+    wanted += _on_device(config, result, off)
     if not reference:
         wanted += [
             Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
@@ -83,6 +84,17 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
         off |= {draft.name: why for draft in wanted if draft.name in without_data}
     _switch_off(config, wanted, off)
     return wanted
+
+
+def _on_device(config: Config, result: str, off: dict[str, str]) -> list[Draft]:
+    """The measurement on a device of the user's, if there is one."""
+    if config.device is None:
+        return []
+    if result == SOURCE:
+        off["on_device"] = "the source model stays on this machine"
+        return []
+    given = {"address": config.device, "python": config.device_python}
+    return [Draft("on_device", "on_device", given, {"model": result}, f"run on {config.device}")]
 
 
 def _of_graphs(config: Config, result: str, off: dict[str, str]) -> list[Draft]:

@@ -15,6 +15,7 @@ from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.decoding_checks import check_decoding, check_words_timed
+from pocket_opt.devices import check_address
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.evaluation.quality import DETECT
 from pocket_opt.families import check_family
@@ -168,6 +169,8 @@ def _build_context(config: Config) -> dict[str, Any]:
 def _check_settings(config: Config) -> None:
     _check_budgets(config)
     check_decoding(config)
+    if config.device is not None:
+        check_address(config.device)
 
 
 def _check_budgets(config: Config) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pocket_opt.bundle.layout import Bundle, write_bundle
 from pocket_opt.bundle.publication import bundle_directory
+from pocket_opt.devices import open_device
 from pocket_opt.engine import Observer, Run, run_graph
 from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
@@ -23,6 +24,8 @@ from pocket_opt.results import VariantRecord
 from pocket_opt.store import Store
 from pocket_opt.targets import load_target
 from pocket_opt.toolchains import environments, load_toolchain
+
+ON_DEVICE = "on_device"
 
 
 def _unheard(line: str) -> None:
@@ -42,6 +45,7 @@ def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
     """
     plan = with_downloads(plan)
     provide_toolchains(plan)
+    reach_device(plan)
     run = run_graph(plan.graph, open_store(), timeout_s=plan.config.timeout_s, observer=observer)
     measured = {node.name: run.artifact(node.name) for node in plan.graph if node.kind == "measure"}
     bundle = write_bundle(
@@ -76,14 +80,24 @@ def provide_toolchains(plan: Plan, say: Callable[[str], None] = _unheard) -> Non
     Raises:
         UserError: one is missing and may not be installed.
     """
-    present = {name for name, key in plan.keys.items() if open_store().has(key)}
-    to_run = plan.graph.needed(present) - present
-    for name in sorted({load_pass(plan.graph[node].pass_name).toolchain for node in to_run} - {""}):
+    for name in sorted({load_pass(plan.graph[node].pass_name).toolchain for node in _to_run(plan)} - {""}):
         toolchain = load_toolchain(name)
         if plan.config.toolchains.install:
             environments.install(toolchain, say)
         else:
             environments.require(toolchain)
+
+
+def reach_device(plan: Plan) -> None:
+    """Raise UserError, before anything is built, where the device that the plan is to run on does not answer."""
+    if plan.config.device is not None and ON_DEVICE in _to_run(plan):
+        open_device(plan.config.device)
+
+
+def _to_run(plan: Plan) -> set[str]:
+    """The nodes whose results the store has not."""
+    present = {name for name, key in plan.keys.items() if open_store().has(key)}
+    return set(plan.graph.needed(present) - present)
 
 
 def remember(plan: Plan) -> None:
@@ -149,4 +163,8 @@ def verification(plan: Plan, measurements: Mapping[str, Mapping[str, Any]]) -> d
         scope = f"executed for {', '.join(ran)}; not scored"
     else:
         return {"how": "structural", "scope": "not executed"}
+    if ON_DEVICE in measurements:
+        device = measurements[ON_DEVICE]
+        count, told = int(device["metrics"]["clips"]["value"]), device["details"]
+        return {"how": "native", "scope": f"{count} clips on {told['device']}, build {told['build']}"}
     return {"how": load_target(plan.config.target.name).verified, "scope": scope}

@@ -8,8 +8,9 @@ from typing import Any
 
 from pocket_opt.bundle.clients import AUDIO, CLIENTS, Client
 from pocket_opt.bundle.manifest import choice_of
-from pocket_opt.bundle.publication import CARD, MANIFEST, RUNNER
+from pocket_opt.bundle.publication import CARD, MANIFEST
 from pocket_opt.models.sources import OPTIMUM
+from pocket_opt.models.standalone import RUNNER
 
 RUNNER_PACKAGES = {
     "transformers": "torch transformers tokenizers soundfile",

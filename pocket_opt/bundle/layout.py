@@ -22,8 +22,6 @@ from pocket_opt.bundle.publication import (
     CARD,
     MANIFEST,
     MEASUREMENTS,
-    RUNNER,
-    RUNNER_MODULES,
     place_file,
     publish,
     staging,
@@ -35,9 +33,9 @@ from pocket_opt.errors import PocketOptError
 from pocket_opt.home import read_json
 from pocket_opt.identity import file_digest
 from pocket_opt.measures import BASELINE
+from pocket_opt.models.standalone import RUNNER, RUNNER_MODULES, runner_files
 from pocket_opt.results import VariantRecord
 
-PACKAGE = Path(__file__).resolve().parent.parent
 _RESULT = "result"
 
 
@@ -98,23 +96,6 @@ def write_bundle(
             return Bundle(destination, manifest)
     except OSError as error:
         raise storage_error(error, destination) from error
-
-
-def runner_files(metadata: Mapping[str, Any]) -> dict[str, Path]:
-    """The stand-alone program for an artifact with this metadata: path in the bundle -> where it lies here.
-
-    Raises:
-        PocketOptError: its family has none.
-    """
-    family = PACKAGE / "models" / str(metadata.get("family"))
-    if not (family / RUNNER).is_file():
-        raise PocketOptError(
-            f"there is no stand-alone runner for the model family '{metadata.get('family')}'",
-            where=str(family / RUNNER),
-            fix="add it, and its modules in the folder runner beside it",
-        )
-    modules = sorted((family / RUNNER_MODULES).glob("*.py"))
-    return {RUNNER: family / RUNNER} | {f"{RUNNER_MODULES}/{path.name}": path for path in modules}
 
 
 def _check(manifest: Mapping[str, Any]) -> None:

@@ -24,8 +24,6 @@ from pocket_opt.scratch import remove_tree
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
-RUNNER = "run.py"
-RUNNER_MODULES = "runner"
 MEASUREMENTS = "measurements"
 TRACKED = "mlartifacts"
 """The folder of what was copied into MLflow; nothing in it is a bundle."""

@@ -203,7 +203,8 @@ def transcribe_clips(payload: Mapping[str, Any], progress: Any) -> dict[str, Any
         heard = model.transcribe(noise.astype(np.float32), max_new_tokens=16).result
         return {**loaded, "what": f"{NOISE_S:g} s of noise ({len(heard.tokens)} tokens)", "answers": []}
     params = parse(quality.QualityParams, payload["params"], where=QUALITY)
-    jobs, _ = quality.select_jobs(model.runtime, Dataset.open(params.data_path).limit(params.limit), params)
+    clips = Dataset.open(params.data_path).limit(params.limit)
+    jobs, _ = quality.select_jobs(model.runtime.prompt, clips, params)
     jobs = first_batches(jobs, params.batch_size, payload["clips"])
     said = quality.decode(model.runtime, jobs, params, progress)
     answers = [[job.clip.id, job.task, list(one.tokens)] for job, one in zip(jobs, said, strict=True)]

@@ -19,7 +19,7 @@ from pocket_opt.disk import unexpected
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.planner import Plan, plan_variant
 from pocket_opt.sessions import Session
-from pocket_opt.variants import provide_toolchains
+from pocket_opt.variants import provide_toolchains, reach_device
 
 HYDRA_FLAGS = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve")
 
@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     plans = [variant.plan for variant in planned]
     for plan in plans:
         provide_toolchains(plan, lambda line: console.print(f"  {line}", markup=False, style="dim"))
+        reach_device(plan)
     sweep = is_sweep(arguments) or len(plans) > 1
     if launcher(overrides) == BASIC:
         session = Session.begin(plans, sweep=sweep)

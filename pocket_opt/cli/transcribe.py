@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
             language=options.language,
             task=options.task,
             timestamps=options.timestamps,
+            max_new_tokens=options.max_new_tokens,
             beams=options.beams,
             length_penalty=options.length_penalty,
             fallback=options.fallback,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,7 @@ from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, pla
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
-    from pocket_opt.runtimes.base import SpeechRuntime, Transcript
+    from pocket_opt.runtimes.base import DecodeOptions, SpeechRuntime, Transcript
 
 DETECT = "auto"
 NORMALIZER = "normalizer.json"
@@ -100,9 +100,9 @@ class Quality(Pass[QualityParams]):
         model = inputs["model"]
         clips = open_planned(params.data_path, params.data_digest).limit(params.limit)
         runtime = open_runtime(model, threads=params.threads)
-        jobs, left_out = select_jobs(runtime, clips, params)
+        jobs, left_out = select_jobs(runtime.prompt, clips, params)
         transcripts = decode(runtime, jobs, params, progress)
-        scorer = Scorer(_spelling(model))
+        scorer = Scorer(spelling_table(model))
         said = [scorer.score(job, transcript) for job, transcript in zip(jobs, transcripts, strict=True)]
         write_hypotheses(workdir, said)
         is_random = model.metadata["weights"] == "random"
@@ -154,9 +154,12 @@ class Scorer:
 
 
 def select_jobs(
-    runtime: SpeechRuntime, clips: Iterable[Clip], params: QualityParams
+    prompt: Callable[[DecodeOptions], object], clips: Iterable[Clip], params: QualityParams
 ) -> tuple[list[Job], dict[str, int]]:
     """What to decode, and how many clips of which language or task the model cannot do.
+
+    Args:
+        prompt: gives the model's prompt for a request; ValueError where it has none.
 
     Raises:
         PocketOptError: nothing is left.
@@ -166,7 +169,7 @@ def select_jobs(
     for clip in clips:
         for task in _tasks(clip, params.task):
             job = Job(clip, task, _language(clip, params.language))
-            if _can(runtime, job, params):
+            if _can(prompt, job, params):
                 jobs.append(job)
             else:
                 left_out[f"{task} {job.language or ''}".strip()] += 1
@@ -225,11 +228,11 @@ def _language(clip: Clip, wanted: str | None) -> str | None:
     return None if wanted == DETECT else wanted
 
 
-def _can(runtime: SpeechRuntime, job: Job, params: QualityParams) -> bool:
+def _can(prompt: Callable[[DecodeOptions], object], job: Job, params: QualityParams) -> bool:
     from pocket_opt.runtimes.base import DecodeOptions
 
     try:
-        runtime.prompt(DecodeOptions(job.language, job.task, params.timestamps))
+        prompt(DecodeOptions(job.language, job.task, params.timestamps))
     except ValueError:
         return False
     return True
@@ -244,7 +247,7 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[list[int]]:
         yield from (places[first : first + size] for first in range(0, len(places), size))
 
 
-def _spelling(model: Artifact) -> Path | None:
+def spelling_table(model: Artifact) -> Path | None:
     """The model's spelling table, if it has one that says anything."""
     try:
         table = model.file("processor", NORMALIZER)

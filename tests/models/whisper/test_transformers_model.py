@@ -52,6 +52,7 @@ def test_what_is_heard_is_what_is_measured(
 ) -> None:
     assert call(source, clip, "--json", *words) == 0
     heard = json.loads(capsys.readouterr().out)
+    assert heard.pop("seconds") > 0
     options = DecodeOptions(
         "de" if "--language" in words else None,
         "translate" if "--task" in words else "transcribe",

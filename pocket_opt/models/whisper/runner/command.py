@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
             chosen.language,
             chosen.task,
             chosen.timestamps,
+            chosen.max_new_tokens,
             beams=chosen.beams,
             length_penalty=chosen.length_penalty,
             fallback=Fallback() if chosen.fallback else None,
@@ -43,12 +45,15 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     failed = False
     for file in chosen.files:
         try:
-            [heard] = model.transcribe([read_audio(file, model.sample_rate)], options)
+            samples = read_audio(file, model.sample_rate)
+            began = time.perf_counter()
+            [heard] = model.transcribe([samples], options)
+            seconds = time.perf_counter() - began
         except AudioError as error:
             print(f"{parser.prog}: error: {error}", file=sys.stderr)
             failed = True
         else:
-            print(_show(file, heard, chosen))
+            print(_show(file, heard, seconds, chosen))
     return int(failed)
 
 
@@ -63,12 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(word: str) -> int:
+    """A number from 1 on, for argparse."""
+    if (number := int(word)) < 1:
+        raise argparse.ArgumentTypeError(f"{word}: must be 1 or more")
+    return number
+
+
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked of a model: the fields of DecodeOptions that people set, by their names."""
     parser.add_argument("--language", help="code of the spoken language, e.g. de; detected if left out")
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
     parser.add_argument("--timestamps", action="store_true", help="predict and print times")
     parser.add_argument("--word-timestamps", action="store_true", help="find and print the time of each word")
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="of each window; what the model allows"
+    )
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="1 (greedy) to 5")
     parser.add_argument(
         "--length-penalty", type=float, default=1.0, metavar="X", help="above 0: longer texts"
@@ -86,9 +101,9 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _show(file: Path, heard: Transcript, arguments: argparse.Namespace) -> str:
+def _show(file: Path, heard: Transcript, seconds: float, arguments: argparse.Namespace) -> str:
     if arguments.json:
-        return json.dumps({"file": str(file), **asdict(heard)}, ensure_ascii=False)
+        return json.dumps({"file": str(file), **asdict(heard), "seconds": seconds}, ensure_ascii=False)
     lines = [heard.text]
     if arguments.timestamps or arguments.word_timestamps:
         parts = heard.words if arguments.word_timestamps else heard.segments
