@@ -38,14 +38,15 @@ class Rule:
 
     Attributes:
         bits: of the weights; "none" leaves them float.
-        activations: "dynamic" is an integer product (`dynamic_int8`; 8 bits, or 4 stored), "float" weight-only; left
-            out: 8 bits are up to whichever quantizer takes the layer anyway, fewer are weight-only.
+        activations: "dynamic" is an integer product (`dynamic_int8`; 8 bits, or 4 stored), "float" weight-only; 16 or
+            8 are bits of static quantization (`quantize_qdq`); left out: 8 bits are up to whichever quantizer takes
+            the layer anyway, fewer are weight-only.
         algorithm, block_size, symmetric: for weight-only layers and the embedding.
     """
 
     pattern: str
     bits: Literal[2, 4, 8, "none"] | None = None
-    activations: Literal["dynamic", "float"] | None = None
+    activations: Literal["dynamic", "float", 16, 8] | None = None
     algorithm: Algorithm | None = None
     block_size: Literal[16, 32, 64, 128, 256] | None = None
     symmetric: bool | None = None
@@ -144,6 +145,6 @@ def _check(rule: Rule, where: str) -> None:
         raise UserError(
             f"the override '{rule.pattern}' {problem}",
             where=where,
-            allowed="bits 2, 4, 8 or none; activations dynamic or float; algorithm, block_size, symmetric",
+            allowed="bits 2, 4, 8 or none; activations dynamic, float, 16 or 8; algorithm, block_size, symmetric",
             fix="change or remove it",
         )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 """Hz. Every Whisper model was trained at this rate (Radford et al. 2022, section 2.2)."""
+LEAST_SAMPLE_RATE = 8_000
+"""Hz. Below telephone quality consonants are gone, and what was measured on such clips holds for no others."""
 LONGEST = 1 << 60
 """Samples; a header that states more was written before anybody knew how many there would be."""
 FFMPEG_SUFFIXES = frozenset({".aac", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".wma", ".amr"})
@@ -65,6 +67,22 @@ def duration_s(path: Path) -> float:
     if header.frames > LONGEST:
         return len(read_audio(path)) / SAMPLE_RATE
     return float(header.duration)
+
+
+def require_speech_rate(path: Path) -> None:
+    """Raise UserError for a file sampled below `LEAST_SAMPLE_RATE`; any other rate is resampled."""
+    import soundfile
+
+    if needs_ffmpeg(path):
+        return
+    rate = soundfile.info(str(path)).samplerate
+    if rate < LEAST_SAMPLE_RATE:
+        raise UserError(
+            f"{path.name} was sampled at {rate} Hz, which holds no intelligible speech",
+            where=str(path),
+            allowed=f"{LEAST_SAMPLE_RATE} Hz or more, best {SAMPLE_RATE} Hz; all is resampled to {SAMPLE_RATE} Hz",
+            fix="replace the clip, correct the rate in its header, or remove it from the list",
+        )
 
 
 def needs_ffmpeg(path: Path) -> bool:

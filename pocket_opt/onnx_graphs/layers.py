@@ -91,7 +91,7 @@ def called_for(
 
 def is_weight_only(rule: Rule | None) -> bool:
     """Whether a rule asks for weights of so many bits and float activations, wherever the layer is."""
-    return rule is not None and rule.bits not in (None, "none") and rule.activations != "dynamic"
+    return rule is not None and rule.bits not in (None, "none") and rule.activations in (None, "float")
 
 
 def is_dynamic(rule: Rule | None) -> bool:

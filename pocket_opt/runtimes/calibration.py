@@ -1,17 +1,22 @@
 """Calibration clips as the inputs of a model's graphs: what the model itself hears and says.
 
 The decoder is fed the tokens that the model says greedily, because those are what it will see in use. Nothing but
-tokens and features is kept between calls; the encoder runs again for each round, so memory holds one clip.
+tokens and features is kept between calls; the encoder runs again for each round, so memory holds one clip where the
+features are kept on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pocket_opt.errors import UserError
+from pocket_opt.models.whisper.runner.static_backend import StaticBackend
 from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.runtimes import open_runtime
 from pocket_opt.runtimes.teacher_forcing import Forced, force
@@ -43,17 +48,38 @@ class Calibration:
     heard: Sequence[Heard]
 
     @staticmethod
-    def hear(artifact: Artifact, clips: Dataset, progress: Progress) -> Calibration:
-        """Transcribe the clips with `artifact`; its graphs' inputs can be had of an ONNX model only."""
+    def hear(
+        artifact: Artifact, clips: Dataset, progress: Progress, *, keep: Path | None = None
+    ) -> Calibration:
+        """Transcribe the clips with `artifact`; its graphs' inputs can be had of an ONNX model only.
+
+        Features are kept in the directory `keep`, else in memory; see `kept_mb`.
+        """
         runtime = open_runtime(artifact)
         heard = []
         window = round(runtime.window_s * runtime.sample_rate)
         for done, clip in enumerate(clips, start=1):
             audio = clip.samples(runtime.sample_rate)[:window]
             forced = force(runtime, audio, clip.language, MAX_NEW_TOKENS)
-            heard.append(Heard(runtime.features([audio]), forced))
+            features = runtime.features([audio])
+            if keep is not None:
+                features = _kept(features, keep / f"{done}.npy")
+            heard.append(Heard(features, forced))
             progress(done, len(clips), "calibration clips")
         return Calibration(artifact, heard)
+
+    def say_again(self, sessions: Mapping[str, Any], progress: Progress) -> None:
+        """Let graphs of static shapes, opened as `sessions`, hear the clips and say their tokens.
+
+        The caches fill as they do in use: the prompt at once, then token by token.
+        """
+        backend = StaticBackend(sessions)
+        for done, one in enumerate(self.heard, start=1):
+            tokens, prompt = one.forced.tokens, one.forced.prompt
+            _, state = backend.decode(tokens[:, :prompt], backend.encode(one.features))
+            for place in range(prompt, tokens.shape[1]):
+                _, state = backend.decode(tokens[:, place : place + 1], state)
+            progress(done, len(self.heard), "clips observed")
 
     def feeds(self, component: str) -> Callable[[], Iterator[dict[str, Array]]]:
         """The inputs of a graph for one clip after the other, as often as the result is called."""
@@ -70,6 +96,33 @@ class Calibration:
         for one, inputs in zip(self.heard, self._encoder_feeds(), strict=True):
             encoded = dict(zip(names, encoder.run(None, inputs), strict=True))
             yield decoder_inputs(self.artifact, encoded, one.forced.tokens)
+
+
+def kept_mb(artifact: Artifact, clips: int) -> float:
+    """MB (10^6 bytes) at most that so many clips take while they are kept: features of one window, and tokens."""
+    features = artifact.components["encoder"].inputs[0].shape[1:]
+    numbers = math.prod(int(size) for size in features) + 2 * int(
+        artifact.metadata["dims"]["target_positions"]
+    )
+    return clips * 4 * numbers / 1e6
+
+
+def require_room(artifact: Artifact, clips: int, most_mb: float) -> None:
+    """Raise UserError where so many clips take more than `most_mb` MB while they are kept."""
+    if (needed := kept_mb(artifact, clips)) > most_mb:
+        raise UserError(
+            f"{clips} calibration clips take {needed:.0f} MB on disk while they are used",
+            where="params.cache_mb",
+            allowed=f"{most_mb} MB",
+            fix="lower params.calibration_clips, or raise params.cache_mb",
+        )
+
+
+def _kept(array: Floats, path: Path) -> Floats:
+    """`array`, from now on in the file `path`."""
+    np.save(path, array)
+    found: Floats = np.load(path, mmap_mode="r")
+    return found
 
 
 def decoder_inputs(artifact: Artifact, encoded: dict[str, Any], tokens: Tokens) -> dict[str, Array]:

@@ -16,7 +16,13 @@ from .audio import Floats
 from .rules import Tokens
 from .static_decoder import Arrays, Call, Row, StaticDecoder
 
-DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
+}
+"""Types of ports. Caches of integers go from graph to graph on one grid, which only the graphs know."""
 TEXT = ("prefill", "decoder")
 """Graphs of the decoder, each for its number of tokens."""
 
@@ -41,8 +47,8 @@ class StaticBackend:
             session.get_inputs()[_place(session, "tokens")].shape[1]: _call(session)
             for session in (sessions[name] for name in TEXT if name in sessions)
         }
-        dtype = DTYPES[next(iter(caches.values())).type]
-        self._decoder = StaticDecoder(calls, {name: port.shape for name, port in caches.items()}, dtype)
+        dtypes = DTYPES[next(iter(caches.values())).type], DTYPES[ports["cache_mask"].type]
+        self._decoder = StaticDecoder(calls, {name: port.shape for name, port in caches.items()}, *dtypes)
 
     def features(self, batch: Floats | Sequence[Floats]) -> Floats:
         """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""

@@ -43,10 +43,14 @@ class StaticDecoder:
     Args:
         calls: number of tokens -> the graph that takes so many.
         shapes, dtype: of the `past_*` inputs, the same for all graphs.
+        mask_dtype: of `cache_mask`.
     """
 
-    def __init__(self, calls: Mapping[int, Call], shapes: Mapping[str, Sequence[int]], dtype: Any) -> None:
+    def __init__(
+        self, calls: Mapping[int, Call], shapes: Mapping[str, Sequence[int]], dtype: Any, mask_dtype: Any
+    ) -> None:
         self._calls, self._shapes, self._dtype = dict(sorted(calls.items())), shapes, dtype
+        self._mask_dtype = mask_dtype
         self._context = int(next(iter(shapes.values()))[2])
 
     def start(self, crosses: Sequence[Arrays]) -> list[Row]:
@@ -73,7 +77,7 @@ class StaticDecoder:
         count, end = len(tokens), row.filled + len(tokens)
         padded = np.zeros((1, size), np.int64)
         padded[0, :count] = tokens
-        mask = np.full((1, 1, 1, self._context), MASKED, self._dtype)
+        mask = np.full((1, 1, 1, self._context), MASKED, self._mask_dtype)
         mask[..., : row.filled] = 0
         # Padding beyond the last position reads that of the last one: a Gather has to find a row.
         position = np.minimum(np.arange(row.filled, row.filled + size), self._context - 1)
