@@ -12,9 +12,16 @@ from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
 from pocket_opt.models.sources import OPTIMUM
 from pocket_opt.passes import load_pass
+from pocket_opt.targets import load_target
 
 SOURCE, BASELINE = "source", "baseline."
 """The node of the source model, and the prefix of measurements made on it for comparison."""
+
+AGREEMENT = "agreement"
+FEW_CLIPS = {"clips": 2}
+"""Of measurements in a simulator besides quality."""
+
+SIMULATED = "the chip is simulated here, and a simulator's times and memory are not the chip's"
 
 
 def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
@@ -37,17 +44,17 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
     return {name: value for name, value in context.items() if value is not None}
 
 
-def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
-    """The measurements of the variant and of its baseline, the source model; `off` takes those left out, and why."""
-    reference = result == SOURCE
+def measures(config: Config, result: Draft, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
+    """The measurements of `result` and of its baseline, the source model; `off` takes those left out, and why."""
+    reference, simulated = result.name == SOURCE, load_target(config.target.name).verified == "simulator"
     if config.recipe.family == OPTIMUM:
-        return _of_graphs(config, result, off)
+        return _of_graphs(config, result.name, off)
     wanted = [
-        Draft(name, name, {}, {"model": result}, "measured on the result")
+        Draft(name, name, {}, {"model": result.name}, "measured on the result")
         for name in ("quality", "latency", "memory")
     ]
-    wanted.append(Draft("profile", "profile", {}, {"model": result}, "where the time goes"))
-    wanted += _on_device(config, result, off)
+    wanted.append(Draft("profile", "profile", {}, {"model": result.name}, "where the time goes"))
+    wanted += _on_device(config, result.name, off)
     if not reference:
         wanted += [
             Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
@@ -64,13 +71,18 @@ def measures(config: Config, result: str, *, has_data: bool, off: dict[str, str]
             Draft(
                 "parity",
                 "parity",
-                {},
-                {"model": result, "source": SOURCE},
+                FEW_CLIPS if simulated else {},
+                {"model": result.name, "source": SOURCE},
                 "numerical distance from the source",
             ),
         ]
     else:
         off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
+    if load_pass(result.pass_name).compiles:
+        graphs = {"model": result.name, "graphs": result.inputs["model"]}
+        wanted.append(Draft(AGREEMENT, AGREEMENT, {}, graphs, "what compiling changed"))
+    if not reference and simulated:
+        off |= dict.fromkeys(("latency", "memory", "profile"), SIMULATED)
     if config.decoder.name == "all_in_one" and not reference:
         off["profile"] = "one graph holds all phases; profile decoder=kv_cache, whose graphs are in it"
     without_data = ("quality", BASELINE + "quality", "degradation")

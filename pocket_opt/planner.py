@@ -100,7 +100,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     Raises:
         UserError: the first thing in the inputs that cannot be carried out.
     """
-    target = load_target(config.target.name)
+    target = load_target(config.target.name, config.target.soc)
     require_installed(target, config.level.intents)
     _check_settings(config)
     check_family(config)
@@ -124,7 +124,8 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         "measure": measure_context(config, clips_path) | {"language": language},
         "build": _build_context(config),
     }
-    drafts += measures(config, last, has_data=data is not None, off=off)
+    result = next(draft for draft in drafts if draft.name == last)
+    drafts += measures(config, result, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context, calibration, rules)

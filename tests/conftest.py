@@ -44,7 +44,7 @@ def own_home(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("POCKET_OPT_HOME", str(home))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in (groups.USER_RECIPES, "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"):
+    for name in (*groups.USER_FOLDERS.values(), "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
     groups.choices.cache_clear()
     return home

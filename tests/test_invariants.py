@@ -29,6 +29,7 @@ BACKENDS = {
     "extensions": {"onnxruntime_extensions"},
     "onnxruntime_backend": {"onnxruntime"},
     "openvino_backend": {"openvino"},
+    "qnn_backend": {"onnxruntime", "onnxruntime_qnn"},
     "transformers_model": {"torch", "transformers"},
 }
 """Modules of the runner -> what each needs besides numpy, tokenizers and soundfile."""
@@ -40,6 +41,7 @@ HEAVY = (
     "mlflow",
     "onnx",
     "onnx_ir",
+    "onnxruntime_qnn",
     "openvino",
     "nncf",
     "jiwer",
@@ -117,7 +119,7 @@ def test_heavy_libraries_are_not_loaded(arguments: list[str], tmp_path: Path) ->
 
 FOUNDATION = {"artifact", "digests", "disk", "errors", "home", "identity", "scratch", "shipped"}
 FOUNDATION |= {"budget", "precision", "worker", "worker_child"}
-MODELS = {"models", "runtimes", "data", "onnx_graphs", "openvino_graphs"}
+MODELS = {"models", "runtimes", "data", "onnx_graphs", "openvino_graphs", "qnn"}
 ALLOWED = {
     "errors": set(),
     "disk": {"errors"},

@@ -670,7 +670,7 @@ def test_the_target_chooses_the_passes(
     board = _Board(
         (Step("compile", "fake_add", {"amount": 3}, why="x"), Step("tune", "fake_add", off="no tuner here"))
     )
-    monkeypatch.setattr(planner, "load_target", lambda name: board)
+    monkeypatch.setattr(planner, "load_target", lambda name, soc: board)
     found = plan(*inputs)
     assert builds(found) == ["source", "compile"]
     assert found.off["tune"] == "no tuner here"

@@ -16,6 +16,7 @@ RUNNER_PACKAGES = {
     "transformers": "torch transformers tokenizers soundfile",
     "onnxruntime": "onnxruntime numpy tokenizers soundfile",
     "openvino": "openvino numpy tokenizers soundfile",
+    "qnn": "onnxruntime onnxruntime-qnn numpy tokenizers soundfile",
 }
 """Runtime of a model -> what its stand-alone runner needs."""
 GRAPH_PACKAGES = {"transformers": "torch transformers numpy", "onnxruntime": "onnxruntime numpy"}

@@ -13,7 +13,7 @@ from pocket_opt.results import NodeRecord
 Metrics = dict[str, dict[str, dict[str, Any]]]
 """group -> name -> `{"value", "unit", "n", "method"}`."""
 
-GROUPS = ("quality", "size", "latency", "memory", "parity", "profile", "race", "device")
+GROUPS = ("quality", "size", "latency", "memory", "parity", "agreement", "profile", "race", "device")
 MB = 1e6
 
 

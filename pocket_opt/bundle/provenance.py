@@ -17,6 +17,7 @@ TOOLS = (
     "onnx",
     "onnx-ir",
     "onnxruntime",
+    "onnxruntime-qnn",
     "onnxscript",
     "openvino",
     "safetensors",

@@ -19,7 +19,8 @@ from pocket_opt.config.schema import LEVELS
 from pocket_opt.errors import UserError, unknown_name
 
 PACKAGE = Path(__file__).resolve().parent.parent
-USER_RECIPES = "POCKET_OPT_RECIPES"
+USER_FOLDERS = {"recipe": "POCKET_OPT_RECIPES", "target": "POCKET_OPT_TARGETS"}
+"""Group -> the environment variable that names a directory of the user's own choices."""
 GROUPS = ("recipe", "target", "level", "decoder", "decoding", "search", "tracking", "experiment")
 FILE_CHOICE = "file-"
 """Begins the choice that stands for a recipe file which the user named by its path."""
@@ -83,6 +84,13 @@ def summary(group: str, name: str) -> str:
     return str(own) if own else first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
+def canonical(group: str, name: str) -> str:
+    """The choice that `name` stands for: another one, where its file holds nothing but that one's name."""
+    table = read_yaml(choices(group)[name])
+    bases = table.get("defaults", [])
+    return str(bases[0]) if table.keys() == {"defaults"} and len(bases) == 1 else name
+
+
 def recipe_file(text: str) -> Path | None:
     """The file meant by `recipe=TEXT` when it is a path rather than a name."""
     is_path = text.endswith((".yaml", ".yml")) or os.sep in text
@@ -102,6 +110,9 @@ def register(recipe_files: Mapping[str, Path]) -> None:
     """Put recipes and experiments, and the recipe files that the user named (by choice), where Hydra finds them."""
     for choice, path in {**choices("recipe"), **recipe_files}.items():
         _store("recipe", choice, path, {**_recipe(path), "name": path.stem})
+    for name, path in choices("target").items():
+        if path.parent != data_folder("conf") / "target":
+            _store("target", name, path, {"threads": 0, **read_yaml(path), "name": name})
     for name, path in choices("experiment").items():
         _store("experiment", name, path, read_yaml(path), package="_global_")
 
@@ -167,10 +178,11 @@ def _folders(group: str) -> Iterator[Path]:
         yield data_folder(_OWN_FOLDERS[group])
     else:
         yield data_folder("conf") / group
-    if group == "recipe" and os.environ.get(USER_RECIPES):
-        folder = expanded(os.environ[USER_RECIPES], where=f"${USER_RECIPES}")
+    variable = USER_FOLDERS.get(group, "")
+    if os.environ.get(variable):
+        folder = expanded(os.environ[variable], where=f"${variable}")
         if not folder.is_dir():
             raise UserError(
-                f"there is no directory {folder}", where=f"${USER_RECIPES}", fix="correct or unset it"
+                f"there is no directory {folder}", where=f"${variable}", fix="correct or unset it"
             )
         yield folder

@@ -92,12 +92,23 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Soc:
+    """A Qualcomm chip with an NPU, as its compiler is told of it."""
+
+    chip: str  # name of the chip, e.g. SM8750
+    soc_model: int = field(metadata=POSITIVE)  # the number that the compiler knows it by
+    htp_arch: Literal[68, 69, 73, 75, 79, 81]  # generation of the NPU, the Hexagon Tensor Processor
+    vtcm_mb: int = field(metadata=POSITIVE)  # MB of the NPU's own fast memory
+
+
+@dataclass(frozen=True)
 class TargetSettings:
     """Where the model runs."""
 
     name: str  # the target's registered name
     summary: str = ""  # one line for `pocket-opt list`
     threads: int = field(default=0, metadata=NOT_NEGATIVE)  # threads of the runtime; 0 lets it choose
+    soc: Soc | None = None  # of a Snapdragon: which chip it is; see docs/snapdragon.md for chips of your own
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Parity(Pass[ParityParams]):
         source, model = (open_runtime(inputs[name], threads=params.threads) for name in ("source", "model"))
         clips = open_planned(params.data_path, params.data_digest).limit(params.clips)
         if not model.stepwise:
-            tokens = compare_tokens(source, model, clips, params.max_new_tokens, progress)
+            tokens = compare_tokens(source, model, clips, params.max_new_tokens, progress, why=ONE_GRAPH)
             return write_result(workdir, "parity", tokens, {"left_out": list(COMPARED), "reason": ONE_GRAPH})
         found = {name: fidelity.Comparison() for name in COMPARED}
         heard: list[Heard] = []

@@ -15,9 +15,13 @@ ONE_GRAPH = "the model is one graph from samples to text, which shows neither fe
 
 
 def compare_tokens(
-    source: SpeechRuntime, model: SpeechRuntime, clips: Dataset, limit: int, progress: Progress
+    source: SpeechRuntime, model: SpeechRuntime, clips: Dataset, limit: int, progress: Progress, *, why: str
 ) -> dict[str, Metric]:
-    """Agreement in percent of the greedy tokens (at most `limit`) and texts of the clips' first windows."""
+    """Agreement in percent of the greedy tokens (at most `limit`) and texts of the clips' first windows.
+
+    Args:
+        why: tokens are compared, for whoever reads the method.
+    """
     from pocket_opt.runtimes.base import DecodeOptions
     from pocket_opt.runtimes.teacher_forcing import known_language
 
@@ -30,7 +34,7 @@ def compare_tokens(
         total += max(len(expected.tokens), len(found.tokens))
         texts += expected.text == found.text
         progress(done, len(clips), "clips")
-    how = f"greedy, each model its own tokens, at most {limit} a clip; {ONE_GRAPH}"
+    how = f"greedy, each model its own tokens, at most {limit} a clip; {why}"
     return {
         "token_agreement": Metric(
             100 * equal / max(total, 1), "%", total, f"tokens equal place by place; {how}"

@@ -82,6 +82,7 @@ class Pass(ABC, Generic[P]):
         toolchain: name of the toolchain in whose environment it works; its pinned versions enter the key.
         inputs: names of the input edges, in order.
         optional: those of them that may be missing.
+        compiles: its result computes what its input "model" computes, elsewhere; the two are compared.
         exclusive: it times or weighs, so no other such pass of this machine may run beside it.
         limits: metrics ("group.name") of which less is better, so that a budget may limit them; `*` stands for what
             the data or the model names.
@@ -94,6 +95,7 @@ class Pass(ABC, Generic[P]):
     toolchain: ClassVar[str] = ""
     inputs: ClassVar[tuple[str, ...]] = ("model",)
     optional: ClassVar[tuple[str, ...]] = ()
+    compiles: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RUNTIMES = {
     "onnxruntime": ("onnxruntime", "numpy", "tokenizers"),
     "openvino": ("openvino", "numpy", "tokenizers"),
+    "qnn": ("onnxruntime", "onnxruntime-qnn", "numpy", "tokenizers"),
     "transformers": ("transformers", "torch", "numpy", "tokenizers"),
 }
 """Runtime (and its module here) -> the distributions whose versions can change what it measures."""

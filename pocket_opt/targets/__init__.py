@@ -1,4 +1,8 @@
-"""Targets by name: a file `targets/<name>.py` that defines `TARGET`, with its choice in `conf/target/<name>.yaml`."""
+"""Targets by name, each with its choice in `conf/target/<name>.yaml`.
+
+A target is a file `targets/<name>.py` that defines `TARGET`. Those whose choice describes a Qualcomm chip (`soc`) need
+no file: one class serves them all.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,53 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pocket_opt.config.schema import Intents
+from pocket_opt.config import groups
+from pocket_opt.config.parsing import parse
+from pocket_opt.config.schema import Intents, Soc
 from pocket_opt.errors import UserError, unknown_name
 from pocket_opt.targets.base import Target
+from pocket_opt.targets.snapdragon import Snapdragon
+
+NO_TARGETS = ("__init__", "base", "snapdragon")
+"""Files here that define no `TARGET`."""
 
 
 def target_names() -> list[str]:
-    """Every registered target."""
-    return sorted(
-        path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "base")
-    )
+    """Every registered target, without other names of the same."""
+    files = {path.stem for path in Path(__file__).parent.glob("*.py")} - set(NO_TARGETS)
+    return sorted(files | {name for name in groups.choices("target") if _soc(name)})
 
 
-def load_target(name: str) -> Target:
-    """The target registered as `name`; UserError with the nearest name if there is none."""
+def load_target(name: str, soc: Soc | None = None) -> Target:
+    """The target registered as `name`, or that it is another name of; UserError with the nearest name otherwise.
+
+    Args:
+        soc: what the configuration says of the chip, where it says more than the target's file.
+    """
+    known = groups.choices("target")
+    if name in known:
+        name = groups.canonical("target", name)
     if name not in target_names():
-        raise unknown_name("target", name, target_names(), where="target.name")
+        raise unknown_name("target", name, {*known, *target_names()}, where="target.name")
+    chip = _soc(name)
+    if chip:
+        return Snapdragon(name, soc or chip)
+    if soc:
+        raise UserError(
+            f"the target {name} is no Qualcomm chip",
+            where="target.soc",
+            allowed="with " + ", ".join(one for one in target_names() if _soc(one)),
+            fix="leave target.soc out",
+        )
     target: Target = importlib.import_module(f"{__name__}.{name}").TARGET
     return target
+
+
+def _soc(name: str) -> Soc | None:
+    """The chip that the file of a choice describes."""
+    path = groups.choices("target").get(name)
+    table = groups.read_yaml(path).get("soc") if path else None
+    return parse(Soc, table, where=f"{path}: soc") if table is not None else None
 
 
 def require_installed(target: Target, intents: Intents) -> None:

@@ -14,7 +14,7 @@ from pocket_opt.errors import UserError
 def own_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
-    monkeypatch.setenv(groups.USER_RECIPES, str(folder))
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], str(folder))
     groups.choices.cache_clear()
     return folder
 
@@ -33,13 +33,14 @@ def test_every_group_has_choices_and_every_choice_one_line() -> None:
 def test_the_name_in_a_file_is_the_name_of_the_file() -> None:
     for group in ("target", "level", "decoder", "decoding", "search", "tracking"):
         for name, path in groups.choices(group).items():
-            assert groups.read_yaml(path)["name"] == name
+            assert groups.read_yaml(path).get("name", name) == name
+            assert "name" in groups.read_yaml(path) or groups.canonical(group, name) != name
 
 
 def test_every_target_has_a_choice_and_every_choice_a_target() -> None:
     from pocket_opt.targets import target_names
 
-    assert sorted(groups.choices("target")) == target_names()
+    assert sorted({groups.canonical("target", name) for name in groups.choices("target")}) == target_names()
 
 
 def test_a_summary_is_the_key_or_the_first_comment_or_nothing(own_recipes: Path) -> None:
@@ -62,7 +63,7 @@ def test_the_users_recipes_are_choices_and_win_over_shipped_ones(own_recipes: Pa
 
 
 def test_a_directory_of_recipes_that_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, "/no/where/recipes")
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], "/no/where/recipes")
     groups.choices.cache_clear()
     with pytest.raises(UserError, match="there is no directory /no/where/recipes") as caught:
         groups.choices("recipe")
@@ -70,7 +71,7 @@ def test_a_directory_of_recipes_that_is_not_there_is_a_mistake(monkeypatch: pyte
 
 
 def test_a_directory_of_a_user_who_is_not_there_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, "~nosuchuser/recipes")
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], "~nosuchuser/recipes")
     groups.choices.cache_clear()
     with pytest.raises(UserError, match="there is no home directory '~nosuchuser'") as caught:
         groups.choices("recipe")

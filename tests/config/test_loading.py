@@ -45,7 +45,7 @@ def test_every_choice_of_every_group_loads(line: str) -> None:
     group, name = line.split("=")
     config = load([line])
     if group != "experiment":
-        assert getattr(config, group).name == name
+        assert getattr(config, group).name == (name if group == "recipe" else groups.canonical(group, name))
 
 
 def test_levels_are_ranked_in_order() -> None:
@@ -154,7 +154,7 @@ def test_a_date_is_text(tmp_path: Path) -> None:
 
 
 def test_the_users_directory_of_recipes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, str(recipe.parent))
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], str(recipe.parent))
     groups.choices.cache_clear()
     assert load(["recipe=mine"]).recipe.license == "MIT"
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_put_together_is_told_with_its_file(
 def test_recipes_that_begin_with_one_another_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, str(tmp_path))
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], str(tmp_path))
     for names in (("whisper_tiny", "whisper_tiny"), ("one", "two")):
         for name, base in (names, names[::-1]):
             (tmp_path / f"{name}.yaml").write_text(f"defaults: [{base}, _self_]\n")
@@ -286,7 +286,7 @@ def test_a_recipe_in_the_users_directory_is_named_by_its_file(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe.write_text(RECIPE + "lisence: MIT\n")
-    monkeypatch.setenv(groups.USER_RECIPES, str(recipe.parent))
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], str(recipe.parent))
     groups.choices.cache_clear()
     with pytest.raises(UserError, match="did you mean 'license'") as caught:
         load(["recipe=mine"])

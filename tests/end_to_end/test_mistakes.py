@@ -249,7 +249,7 @@ def test_there_are_at_least_forty_mistakes() -> None:
 def test_recipes_of_a_directory_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(groups.USER_RECIPES, "/no/where")
+    monkeypatch.setenv(groups.USER_FOLDERS["recipe"], "/no/where")
     groups.choices.cache_clear()
     code, text = run(["plan"], capsys)
     check(code, text, Mistake("", ("there is no directory /no/where", "$POCKET_OPT_RECIPES")))

@@ -1,0 +1,175 @@
+"""Compile graphs of static shapes to context binaries of a Qualcomm NPU (HTP), through ONNX Runtime's QNN provider.
+
+Applies to the static export (`encoder`, `prefill`, `decoder`), in floats or quantized; `mel` stays a graph for the CPU.
+The NPU computes floats in 16 bits. Costs seconds for small models; 20 s for the encoder of whisper-small. A binary is
+for one generation of the NPU and is checked here in Qualcomm's simulator: the provider is active, nothing is left to
+the CPU, and the binary, loaded again, gives the same numbers to the last bit. The simulator computes about 10^8
+products a second, so of a graph with more than `simulate_below` products only the structure is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned
+from pocket_opt.worker import silent
+
+GRAPHS = ("encoder", "prefill", "decoder")
+AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_backup_buffer_sharing")
+"""Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
+
+LEAST_COSINE = 0.99
+"""To ONNX Runtime on the CPU, over an output for random inputs; 16-bit floats give 0.9999."""
+
+SOC = "target.soc"
+
+
+@dataclass(frozen=True)
+class CompileQnnParams:
+    """For what, and how.
+
+    Attributes:
+        chip: its name, e.g. SM8750.
+        soc_model: the number that the compiler knows the chip by.
+        htp_arch: generation of its NPU.
+        vtcm_mb: MB of the NPU's fast memory.
+        optimization: how hard the compiler tries, 0 to 3.
+        allow_fallback: let the CPU compute what the NPU cannot.
+        options: further options of the provider; see qnn/options.py.
+        simulate_below: products in one call of a graph up to which the check runs it.
+    """
+
+    chip: str = planned("", instead=SOC)
+    soc_model: int = planned(0, instead=SOC)
+    htp_arch: int = planned(0, instead=SOC)
+    vtcm_mb: int = planned(0, instead=SOC)
+    optimization: int = field(default=3, metadata={"at_least": 0, "at_most": 3})
+    allow_fallback: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    simulate_below: float = neutral(1e9)
+
+
+class CompileQnn(Pass[CompileQnnParams]):
+    """Compiles one graph after the other, and checks each."""
+
+    version = 1
+    Params = CompileQnnParams
+    compiles = True
+    tools = ("onnx", "onnx_ir", "onnxruntime", "onnxruntime-qnn", "numpy")
+
+    def check(self, params: CompileQnnParams) -> None:
+        """Options are known; chip and generation are both given, for one without the other compiles for neither."""
+        from pocket_opt.qnn.options import check_options
+
+        check_options(params.options, where="options")
+        if not (params.chip and params.soc_model and params.htp_arch and params.vtcm_mb):
+            raise UserError(
+                "the compiler needs the chip and the generation of its NPU together",
+                where=SOC,
+                allowed="chip, soc_model, htp_arch and vtcm_mb",
+                fix="choose target=snapdragon, or another chip that `pocket-opt list target` shows",
+            )
+
+    def requires(self, inputs: Inputs, params: CompileQnnParams) -> None:
+        """The provider is installed; the graphs are there, and of what the NPU can take."""
+        from pocket_opt.onnx_graphs.files import require_graphs
+        from pocket_opt.qnn.fitness import require_fitness
+        from pocket_opt.runtimes.qnn import require_provider
+
+        require_provider()
+        require_graphs(inputs["model"], GRAPHS)
+        require_fitness(inputs["model"], GRAPHS, allow_fallback=params.allow_fallback)
+
+    def run(
+        self, inputs: Inputs, params: CompileQnnParams, workdir: Path, progress: Progress = silent
+    ) -> Outcome:
+        """Write wrappers and binaries, and say what the NPU computes of each graph."""
+        from pocket_opt.qnn.context import component
+
+        source = inputs["model"]
+        artifact, did = source.carry(workdir, without=GRAPHS), dict[str, Any]()
+        for done, name in enumerate(GRAPHS, start=1):
+            part, wrapper = source.components[name], workdir / f"{name}.onnx"
+            did[name] = _compile(source.path(name), wrapper, part, params)
+            artifact = artifact.with_component(name, component(wrapper, part))
+            did[name]["bytes"] = artifact.size(name)
+            progress(done, len(GRAPHS), "graphs")
+        artifact = artifact.with_component(
+            "generation", artifact.components["generation"], runtime="qnn", qnn=_about(params)
+        )
+        return Outcome(artifact, did)
+
+    def ensures(self, inputs: Inputs, params: CompileQnnParams, outcome: Outcome) -> None:  # noqa: ARG002
+        """Wrappers hold nothing but contexts, unless the CPU may have a part, and have the ports of the graphs."""
+        from pocket_opt.qnn.context import check_ports, left_out
+
+        for name in GRAPHS:
+            wrapper = outcome.artifact.path(name)
+            check_ports(wrapper, outcome.artifact.components[name])
+            if (left := left_out(wrapper)) and not params.allow_fallback:
+                raise PocketOptError(
+                    f"graph '{name}' was compiled, but {len(left)} nodes are left to the CPU",
+                    where=", ".join(f"{node} ({operator})" for node, operator in left[:5]),
+                    fix="report this with the model's shapes",
+                )
+
+
+def _compile(source: Path, wrapper: Path, part: Any, params: CompileQnnParams) -> dict[str, Any]:
+    """Compile and check one graph; what was done."""
+    from pocket_opt.models.whisper.runner.qnn_backend import provider_options
+    from pocket_opt.qnn import compilation
+
+    chip = {"soc_model": params.soc_model, "htp_arch": params.htp_arch}
+    making = provider_options(
+        chip,
+        {
+            **params.options,
+            "vtcm_mb": str(params.vtcm_mb),
+            "htp_graph_finalization_optimization_mode": str(params.optimization),
+        },
+    )
+    compiled = compilation.compile_graph(source, wrapper, making, allow_fallback=params.allow_fallback)
+    found: dict[str, Any] = {
+        "npu_share": compiled.share,
+        "operators": compiled.operators,
+        "left_to_cpu": dict(compiled.left),
+        "compile_s": round(compiled.seconds, 2),
+    }
+    products = compilation.multiplications(source)
+    if products > params.simulate_below:
+        return {**found, "checked": f"structure only: {products:.1e} products take too long to simulate"}
+    outputs = compilation.require_same_when_reloaded(
+        compiled, wrapper, provider_options(chip, {}), part, fallback=params.allow_fallback
+    )
+    cosine = compilation.cosine_to_cpu(source, part, outputs)
+    if cosine < LEAST_COSINE:
+        raise PocketOptError(
+            f"the compiled graph no longer agrees with the one it was made from: cosine {cosine:.4f}",
+            where=wrapper.name,
+            allowed=f"at least {LEAST_COSINE}",
+            fix="quantize it less, or report this with the model's shapes",
+        )
+    return {**found, "cosine_to_cpu": round(cosine, 6), "checked": "reloaded: equal to the last bit"}
+
+
+def _about(params: CompileQnnParams) -> dict[str, Any]:
+    """What whoever runs the binaries must know of them; the binaries themselves do not say what chip they are for."""
+    import onnxruntime_qnn
+
+    return {
+        "chip": params.chip,
+        "soc_model": params.soc_model,
+        "htp_arch": params.htp_arch,
+        "vtcm_mb": params.vtcm_mb,
+        "graphs": list(GRAPHS),
+        "allow_fallback": params.allow_fallback,
+        "run_options": {key: value for key, value in params.options.items() if key in AT_RUN_TIME},
+        "provider": onnxruntime_qnn.__version__,
+    }
+
+
+PASS = CompileQnn()

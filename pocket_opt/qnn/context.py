@@ -1,0 +1,64 @@
+"""Context binaries as ONNX Runtime wraps them: a small ONNX file whose node EPContext names the binary beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from pocket_opt.artifact import Component
+from pocket_opt.errors import PocketOptError
+
+FORMAT = "qnn_context"
+CONTEXT = "EPContext"
+
+
+def binaries(wrapper: Path) -> list[str]:
+    """The names of the binaries that a wrapper refers to, which lie beside it; PocketOptError if one does not."""
+    names = [
+        attribute.s.decode()
+        for node in _nodes(wrapper)
+        if node.op_type == CONTEXT
+        for attribute in node.attribute
+        if attribute.name == "ep_cache_context"
+    ]
+    lost = [name for name in names if Path(name).name != name or not (wrapper.parent / name).is_file()]
+    if lost or not names:
+        raise PocketOptError(
+            f"the wrapper {wrapper.name} names no binary beside it",
+            where=", ".join(lost) or "no node EPContext",
+            fix="compile it again",
+        )
+    return list(dict.fromkeys(names))
+
+
+def left_out(wrapper: Path) -> list[tuple[str, str]]:
+    """Name and operator of the nodes that stayed outside of the NPU's programs."""
+    return [(node.name, node.op_type) for node in _nodes(wrapper) if node.op_type != CONTEXT]
+
+
+def component(wrapper: Path, before: Component) -> Component:
+    """The component of a wrapper and its binaries, with the ports of the graph that it was compiled from."""
+    return Component(FORMAT, (wrapper.name, *binaries(wrapper)), before.inputs, before.outputs)
+
+
+def check_ports(wrapper: Path, part: Component) -> None:
+    """Raise PocketOptError where a wrapper has other ports than its component states."""
+    graph = onnx.load(str(wrapper), load_external_data=False).graph
+    found = {
+        value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.output)
+    }
+    stated = {port.name: port.shape for port in (*part.inputs, *part.outputs)}
+    if found != stated:
+        other = sorted(name for name in found.keys() | stated.keys() if found.get(name) != stated.get(name))
+        raise PocketOptError(
+            f"the compiled {wrapper.name} has other ports than the graph",
+            where=", ".join(other),
+            allowed="the same names and shapes",
+            fix="report this with the model's shapes",
+        )
+
+
+def _nodes(wrapper: Path) -> list[onnx.NodeProto]:
+    return list(onnx.load(str(wrapper), load_external_data=False).graph.node)

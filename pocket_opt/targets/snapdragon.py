@@ -1,0 +1,89 @@
+"""NPUs of Qualcomm's Snapdragon chips (HTP, Hexagon Tensor Processor) through ONNX Runtime's QNN provider.
+
+Graphs have static shapes and become context binaries: programs of the NPU, made here by Qualcomm's compiler and run
+here in its simulator. The NPU computes floats in 16 bits, whatever the file holds; those before v69 compute none. The
+host's CPU computes the mel front end and the choice of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocket_opt.config.schema import Decoder, Intents, Soc
+from pocket_opt.errors import UserError
+from pocket_opt.targets.base import Architecture, Package, Step, not_of_any
+
+INSTALL = "pip install 'pocket_opt[snapdragon]'"
+FIRST_WITH_FLOATS = 69
+"""Generation of the NPU; below, Qualcomm's compiler takes quantized graphs only."""
+
+STATIC = ("static", "kv_cache")
+"""Decoders that are taken: with a cache, whose length is fixed here."""
+
+
+class Snapdragon:
+    """See Target; `soc` is the chip."""
+
+    verified = "simulator"
+    packages: tuple[Package, ...] = (
+        Package("onnxruntime-qnn", INSTALL),
+        Package("onnxruntime", "pip install onnxruntime"),
+        Package("onnx", "pip install onnx"),
+    )
+    layouts: tuple[str, ...] = ()
+    probe_task = "pocket_opt.runtimes.qnn:probe"
+
+    def __init__(self, name: str, soc: Soc) -> None:
+        self.name, self.soc = name, soc
+
+    def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
+        """Export with static shapes and compile."""
+        compile_ = Step(
+            "compile",
+            "compile_qnn",
+            {
+                "chip": self.soc.chip,
+                "soc_model": self.soc.soc_model,
+                "htp_arch": self.soc.htp_arch,
+                "vtcm_mb": self.soc.vtcm_mb,
+            },
+            f"context binaries for {self.soc.chip}, HTP v{self.soc.htp_arch}",
+        )
+        steps = [
+            Step("export", "export_onnx", {"decoder": "static"}, "the NPU takes fixed shapes only"),
+            compile_,
+        ]
+        if intents.format == "source":
+            return [
+                replace(step, off="this level keeps the source model in its own framework") for step in steps
+            ]
+        self._check(intents, decoder)
+        return steps
+
+    def _check(self, intents: Intents, decoder: Decoder) -> None:
+        if decoder.name not in STATIC:
+            raise UserError(
+                f"the NPU takes fixed shapes only, and decoder={decoder.name} has others",
+                where=f"decoder={decoder.name}",
+                allowed="static, which is what kv_cache means here",
+                fix="leave decoder out, or choose target=cpu",
+            )
+        quantized = intents.weights in ("int8", "int4")
+        if quantized:
+            raise UserError(
+                f"{intents.weights} on the NPU needs calibrated activations, which no pass of this target makes yet",
+                where="level.intents.weights",
+                allowed="fp32, fp16: level=BASIC or level=MEDIUM",
+                fix="choose level=MEDIUM",
+            )
+        if not quantized and self.soc.htp_arch < FIRST_WITH_FLOATS:
+            raise UserError(
+                f"the NPU of {self.soc.chip} (HTP v{self.soc.htp_arch}) computes no floats",
+                where=f"target={self.name}, level.intents.weights={intents.weights}",
+                allowed="int8 or int4 weights, or a chip from HTP v69 on",
+                fix="choose level=HIGH",
+            )
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
+        """None: Optimum's graphs have symbolic shapes."""
+        raise not_of_any(self.name)
