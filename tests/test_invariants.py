@@ -26,6 +26,7 @@ PACKAGE = ROOT / "pocket_opt"
 RUNNER = PACKAGE / "models" / "whisper" / "runner"
 """Copied into bundles, where it is all there is."""
 BACKENDS = {
+    "executorch_backend": {"executorch", "torch"},
     "extensions": {"onnxruntime_extensions"},
     "onnxruntime_backend": {"onnxruntime"},
     "openvino_backend": {"openvino"},
@@ -44,6 +45,8 @@ HEAVY = (
     "onnxruntime_qnn",
     "openvino",
     "nncf",
+    "executorch",
+    "torchao",
     "jiwer",
     "plotly",
 )
@@ -119,7 +122,7 @@ def test_heavy_libraries_are_not_loaded(arguments: list[str], tmp_path: Path) ->
 
 FOUNDATION = {"artifact", "digests", "disk", "errors", "home", "identity", "scratch", "shipped"}
 FOUNDATION |= {"budget", "precision", "worker", "worker_child"}
-MODELS = {"models", "runtimes", "data", "onnx_graphs", "openvino_graphs", "qnn"}
+MODELS = {"models", "runtimes", "data", "executorch_graphs", "onnx_graphs", "openvino_graphs", "qnn"}
 ALLOWED = {
     "errors": set(),
     "disk": {"errors"},

@@ -17,6 +17,7 @@ RUNNER_PACKAGES = {
     "onnxruntime": "onnxruntime numpy tokenizers soundfile",
     "openvino": "openvino numpy tokenizers soundfile",
     "qnn": "onnxruntime onnxruntime-qnn numpy tokenizers soundfile",
+    "executorch": "executorch torch numpy tokenizers soundfile",
 }
 """Runtime of a model -> what its stand-alone runner needs."""
 GRAPH_PACKAGES = {"transformers": "torch transformers numpy", "onnxruntime": "onnxruntime numpy"}

@@ -11,6 +11,7 @@ from typing import Any
 
 TOOLS = (
     "pocket-opt",
+    "executorch",
     "jiwer",
     "nncf",
     "numpy",
@@ -25,6 +26,7 @@ TOOLS = (
     "soxr",
     "tokenizers",
     "torch",
+    "torchao",
     "transformers",
 )
 """Distributions whose versions a manifest records where they are installed."""

@@ -42,7 +42,7 @@ class Latency(Pass[TimingParams]):
     version = 4
     Params = TimingParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
+    tools = ("executorch", "numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
     limits = (
         "latency.load_cold_s",

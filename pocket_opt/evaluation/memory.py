@@ -41,7 +41,7 @@ class Memory(Pass[MemoryParams]):
     version = 1
     Params = MemoryParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
+    tools = ("executorch", "numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
     limits = ("memory.peak_mb", "memory.peak_mb_*s")
 

@@ -73,7 +73,7 @@ class Parity(Pass[ParityParams]):
     version = 2
     Params = ParityParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
+    tools = ("executorch", "numpy", "onnxruntime", "openvino", "torch", "transformers")
     inputs = ("model", "source")
     limits = ("parity.mel_max_error",)
 

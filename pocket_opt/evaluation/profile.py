@@ -1,8 +1,8 @@
 """Where the time of a variant goes: by phase, by module of the network, by operator type, and the ten slowest nodes.
 
 One window of synthetic audio with a fixed token sequence (see `forced`) goes through mel front end, encoder, prefill
-and steps. ONNX Runtime and OpenVINO variants are profiled by their kernels, the source model by its modules; all come
-out in the same groups, so that tables of levels can be laid side by side. Profiling costs time itself: read shares
+and steps. Variants are profiled by the kernels of their runtime, the source model by its modules; all come out in the
+same groups, so that tables of levels can be laid side by side. Profiling costs time itself: read shares
 here, not times.
 """
 
@@ -26,7 +26,8 @@ from pocket_opt.worker import silent
 SLOWEST = 10
 TRANSFORMERS = "transformers"
 OPENVINO = "openvino"
-RUNTIMES = (TRANSFORMERS, "onnxruntime", OPENVINO)
+EXECUTORCH = "executorch"
+RUNTIMES = (TRANSFORMERS, "onnxruntime", OPENVINO, EXECUTORCH)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Profile(Pass[ProfileParams]):
     version = 2
     Params = ProfileParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
+    tools = ("executorch", "numpy", "onnxruntime", "openvino", "torch", "transformers")
     exclusive = True
 
     def requires(self, inputs: Inputs, params: ProfileParams) -> None:  # noqa: ARG002
@@ -126,6 +127,11 @@ def _measure(model: Artifact, clip: ForcedClip, params: ProfileParams, workdir: 
         from pocket_opt.evaluation.openvino_profile import profile_openvino
 
         calls, passes = profile_openvino(model, clip, plan, params.threads)
+    elif model.metadata["runtime"] == EXECUTORCH:
+        from pocket_opt.evaluation.executorch_profile import profile_executorch
+
+        with tempfile.TemporaryDirectory(dir=workdir) as scratch:
+            calls, passes = profile_executorch(model, clip, plan, params.threads, Path(scratch))
     else:
         from pocket_opt.evaluation.onnx_profile import profile_onnx
 

@@ -85,7 +85,7 @@ class Quality(Pass[QualityParams]):
     version = 3
     Params = QualityParams
     kind = "measure"
-    tools = ("numpy", "onnxruntime", "openvino", "torch", "transformers", "tokenizers", "jiwer")
+    tools = ("executorch", "numpy", "onnxruntime", "openvino", "torch", "transformers", "tokenizers", "jiwer")
     limits = (
         *(f"quality.{name}" for name in ("wer", "wer_ci_high", "cer", "wer_*")),
         *(f"quality.{name}" for name in ("empty_outputs", "looping_outputs", "hallucinations")),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pocket_opt.runtimes.base import SpeechRuntime
 
 RUNTIMES = {
+    "executorch": ("executorch", "torch", "numpy", "tokenizers"),
     "onnxruntime": ("onnxruntime", "numpy", "tokenizers"),
     "openvino": ("openvino", "numpy", "tokenizers"),
     "qnn": ("onnxruntime", "onnxruntime-qnn", "numpy", "tokenizers"),

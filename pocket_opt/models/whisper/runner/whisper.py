@@ -23,7 +23,12 @@ from .transcript import DecodeOptions, RequestError, Segment, Transcript
 from .vocabulary import Vocabulary
 from .word_times import Attention
 
-BACKENDS = {"onnxruntime": "onnxruntime_backend", "openvino": "openvino_backend", "qnn": "qnn_backend"}
+BACKENDS = {
+    "executorch": "executorch_backend",
+    "onnxruntime": "onnxruntime_backend",
+    "openvino": "openvino_backend",
+    "qnn": "qnn_backend",
+}
 """Runtime that the metadata of a model names -> the module here that opens it."""
 KEPT_FRAMES = 50
 """Frames (10 ms each) of silence that the encoder still sees: without any, last words are lost."""

@@ -1,0 +1,91 @@
+"""The methods of a Whisper program: modules with named ports of static shapes, and what the program tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pocket_opt.artifact import Port
+from pocket_opt.executorch_graphs.decoder import Decoder
+from pocket_opt.executorch_graphs.encoder import Encoder
+from pocket_opt.executorch_graphs.mel import Mel
+from pocket_opt.models.whisper.checkpoint import SAMPLE_RATE, Checkpoint, WhisperDims
+
+DTYPES = {"float32": torch.float32, "int64": torch.int64}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A module that becomes a method of a program; its inputs are positional, in the order of `inputs`."""
+
+    module: nn.Module
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def examples(self) -> tuple[Tensor, ...]:
+        """Inputs of the right shapes and types to trace it with."""
+        return tuple(torch.zeros(port.shape, dtype=DTYPES[port.dtype]) for port in self.inputs)
+
+
+def whisper_methods(checkpoint: Checkpoint, table: nn.Module) -> dict[str, Method]:
+    """`mel`, `encoder` and `decoder` of a checkpoint; `table` looks token embeddings up."""
+    dims = checkpoint.dims
+    audio = Port("audio", "float32", (1, dims.samples))
+    features = Port("features", "float32", (1, dims.mels, dims.frames))
+    hidden = Port("encoder_hidden", "float32", (1, dims.source_positions, dims.d_model))
+    cross = [
+        port
+        for index in range(dims.decoder_layers)
+        for port in _pair(dims, "cross", index, dims.source_positions)
+    ]
+    new = [port for index in range(dims.decoder_layers) for port in _pair(dims, "new", index, 1)]
+    token = (
+        Port("tokens", "int64", (1,)),
+        Port("position", "int64", (1,)),
+        Port("cache_mask", "float32", (1, dims.target_positions)),
+    )
+    caches = [
+        port
+        for index in range(dims.decoder_layers)
+        for kind, length in (("past", dims.target_positions), ("cross", dims.source_positions))
+        for port in _pair(dims, kind, index, length)
+    ]
+    logits = Port("logits", "float32", (1, 1, dims.vocab))
+    return {
+        "mel": Method(Mel(dims), (audio,), (features,)),
+        "encoder": Method(Encoder(checkpoint), (features,), (hidden, *cross)),
+        "decoder": Method(Decoder(checkpoint, table), (*token, *caches), (logits, *new)),
+    }
+
+
+def constants(dims: WhisperDims, generation: Mapping[str, Any]) -> dict[str, int]:
+    """What a program can be asked: its lengths, and the ids that decoding begins and ends with.
+
+    Names as in the programs of optimum-executorch, so that its callers find them.
+    """
+    found = {
+        "get_max_seq_len": dims.target_positions,
+        "get_vocab_size": dims.vocab,
+        "get_n_layers": dims.decoder_layers,
+        "get_sample_rate": SAMPLE_RATE,
+        "get_window_samples": dims.samples,
+        "decoder_start_token_id": generation.get("decoder_start_token_id"),
+        "get_bos_id": generation.get("bos_token_id"),
+        "get_eos_id": _first(generation.get("eos_token_id")),
+        "get_pad_id": generation.get("pad_token_id"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _first(value: Any) -> Any:
+    """An id, also where a list of them is given."""
+    return value[0] if isinstance(value, list) else value
+
+
+def _pair(dims: WhisperDims, kind: str, index: int, length: int) -> tuple[Port, Port]:
+    shape = (dims.decoder_heads, length, dims.d_model // dims.decoder_heads)
+    return Port(f"{kind}_key_{index}", "float32", shape), Port(f"{kind}_value_{index}", "float32", shape)

@@ -1,0 +1,178 @@
+"""Write a Whisper checkpoint as one ExecuTorch program: methods `mel`, `encoder` and `decoder`, delegated to XNNPACK.
+
+Applies to a source artifact (`load_source`, `random_weights`). Modules are built from the state dict in forms that
+XNNPACK takes whole (`../executorch_graphs/`), captured by torch.export and lowered. Quantization belongs to this pass,
+because the program is the first thing that can be stored: what a quantizer annotates lives in the captured graph. Costs
+a minute of tracing whatever the weights are, and memory for two copies of them. Source: docs.pytorch.org/executorch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pocket_opt.artifact import Artifact, Component, link_file
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.worker import silent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pocket_opt.executorch_graphs.methods import Method
+    from pocket_opt.models.whisper.checkpoint import Checkpoint
+
+FORMAT, FILE = "executorch", "model.pte"
+SETTINGS = ("generation_config.json", "config.json")
+LEAST_DB = {"float32": 80.0, "float16": 40.0, "int8": 12.0, "int4": 6.0}
+"""Agreement with the modules in 32 bits on random inputs, below which the program is wrong, not only inexact."""
+INTEGERS = ("int8", "int4")
+EXACT = ("mel",)
+"""Methods that keep 32 bits: the logarithm is of small numbers, and there is nothing to gain."""
+
+
+@dataclass(frozen=True)
+class ExportExecutorchParams:
+    """What the linear layers are.
+
+    Attributes:
+        weights: of linear layers and embedding. 8 bits have a scale per output channel, 4 bits one per group. `float16`
+            is of the embedding alone: XNNPACK's linear layers with 32-bit activations have 32-bit or integer weights.
+        group_size: weights that share a scale at 4 bits; a layer whose inputs are no multiple of it gets 8 bits.
+        audio_context: only `full`: the encoder's shapes are fixed.
+    """
+
+    weights: Literal["float32", "float16", "int8", "int4"] = "float32"
+    group_size: int = 32
+    audio_context: Literal["full", "auto"] = "full"
+
+
+class ExportExecutorch(Pass[ExportExecutorchParams]):
+    """Builds, quantizes, lowers and writes the program; passes tokenizer and configuration on."""
+
+    version = 1
+    Params = ExportExecutorchParams
+    tools = ("executorch", "torch", "torchao", "numpy")
+
+    def check(self, params: ExportExecutorchParams) -> None:
+        """Groups are of a size that XNNPACK's kernels take, and windows are whole."""
+        if params.audio_context != "full":
+            raise UserError(
+                "the shapes of an ExecuTorch program are fixed, and audio_context=auto gives the encoder any length",
+                where="audio_context",
+                allowed="audio_context=full",
+                fix="leave audio_context as it is, or choose target=cpu",
+            )
+        if params.group_size < 32 or params.group_size % 32:
+            raise UserError(
+                f"XNNPACK takes no groups of {params.group_size} weights",
+                where="params.group_size",
+                allowed="a multiple of 32",
+                fix="set group_size=32",
+            )
+
+    def requires(self, inputs: Inputs, params: ExportExecutorchParams) -> None:  # noqa: ARG002
+        """The checkpoint is a complete Whisper."""
+        from pocket_opt.models.whisper.checkpoint import open_checkpoint
+
+        open_checkpoint(inputs["model"].root)
+
+    def run(
+        self, inputs: Inputs, params: ExportExecutorchParams, workdir: Path, progress: Progress = silent
+    ) -> Outcome:
+        """Capture one method after the other, then lower all of them into one file."""
+        from pocket_opt.executorch_graphs.lowering import lower
+        from pocket_opt.executorch_graphs.methods import constants
+        from pocket_opt.models.whisper.checkpoint import open_checkpoint
+
+        source = inputs["model"]
+        checkpoint = open_checkpoint(source.root)
+        methods = _methods(checkpoint, params)
+        captured = {}
+        for done, (name, method) in enumerate(methods.items(), start=1):
+            captured[name] = _capture(method, "float32" if name in EXACT else params.weights, params)
+            progress(done, len(methods) + 1, "methods")
+        generation = json.loads(source.file("model", SETTINGS[0]).read_text(encoding="utf-8"))
+        told = constants(checkpoint.dims, generation)
+        report = lower(captured, told, workdir / FILE)
+        progress(len(methods) + 1, len(methods) + 1, "methods")
+        artifact = _described(source, methods, workdir)
+        did = {"constants": told, "bytes": artifact.size("decoder"), **_counts(report), "methods": report}
+        return Outcome(artifact, did)
+
+    def ensures(self, inputs: Inputs, params: ExportExecutorchParams, outcome: Outcome) -> None:
+        """Run by ExecuTorch, every method answers like its module; XNNPACK took every product."""
+        from pocket_opt.executorch_graphs.checks import require_agreement
+        from pocket_opt.models.whisper.checkpoint import open_checkpoint
+
+        for name, counts in outcome.did["methods"].items():
+            left = [kind for kind in counts["not_delegated"] if kind.endswith(PRODUCTS)]
+            if left:
+                raise PocketOptError(
+                    f"XNNPACK did not take every product of method '{name}'",
+                    where=", ".join(left),
+                    fix="report this with the versions of executorch and torch",
+                )
+        methods = _methods(open_checkpoint(inputs["model"].root), ExportExecutorchParams())
+        require_agreement(methods, outcome.artifact, least_db=LEAST_DB[params.weights])
+
+
+PRODUCTS = ("linear_default", "bmm_default", "addmm_default", "mm_default")
+
+
+def _methods(checkpoint: Checkpoint, params: ExportExecutorchParams) -> dict[str, Method]:
+    from pocket_opt.executorch_graphs.methods import whisper_methods
+
+    return whisper_methods(checkpoint, _table(checkpoint, params))
+
+
+def _table(checkpoint: Checkpoint, params: ExportExecutorchParams) -> nn.Module:
+    """The embedding, in 8 bits where the rest has 8 or fewer."""
+    from pocket_opt.executorch_graphs.layers import read
+    from pocket_opt.executorch_graphs.tables import ByteTable, FloatTable
+
+    weight = read(checkpoint, "decoder.embed_tokens.weight")
+    if params.weights in INTEGERS:
+        return ByteTable(weight)
+    return FloatTable(weight, half=params.weights == "float16")
+
+
+def _capture(method: Method, weights: str, params: ExportExecutorchParams) -> Any:
+    from pocket_opt.executorch_graphs.lowering import capture
+    from pocket_opt.executorch_graphs.quantization import quantize_4_bits, quantize_8_bits
+
+    if weights == "int8":
+        return quantize_8_bits(method)
+    if weights == "int4":
+        quantize_4_bits(method.module, params.group_size)
+    return capture(method)
+
+
+def _counts(report: dict[str, Any]) -> dict[str, Any]:
+    """Operators that XNNPACK took and did not take, over all methods, and their share."""
+    taken, left = (
+        sum(sum(counts[side].values()) for counts in report.values())
+        for side in ("delegated", "not_delegated")
+    )
+    return {"delegated": taken, "not_delegated": left, "delegated_share": round(taken / (taken + left), 4)}
+
+
+def _described(source: Artifact, methods: dict[str, Method], workdir: Path) -> Artifact:
+    """The program, its methods as components, with the processor and the two configuration files."""
+    artifact = source.carry(workdir, without=("model",))
+    for name in SETTINGS:
+        link_file(source.file("model", name), workdir / name)
+    for name, method in methods.items():
+        artifact = artifact.with_component(name, Component(FORMAT, (FILE,), method.inputs, method.outputs))
+    return artifact.with_component(
+        "generation",
+        Component("json", SETTINGS),
+        runtime="executorch",
+        decoder="static",
+        audio_context="full",
+    )
+
+
+PASS = ExportExecutorch()

@@ -1,0 +1,58 @@
+"""ExecuTorch with XNNPACK: one program for the CPUs of phones, boards and this machine.
+
+Every shape is fixed. 8 bits are dynamic, as for the CPU target's encoder: XNNPACK quantizes a row of activations as it
+comes, so nothing is calibrated. XNNPACK stores 32-bit or integer weights; 16 bits are what MEDIUM stores outside of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pocket_opt.config.schema import Decoder, Intents
+from pocket_opt.errors import UserError
+from pocket_opt.targets.base import Architecture, Package, Step, not_of_any
+
+INSTALL = "pip install 'pocket_opt[executorch]'"
+WEIGHTS = {"fp16": "float16", "int8": "int8", "int4": "int4"}
+ELSEWHERE = {
+    "basic": "the shapes of an ExecuTorch program are fixed, and without a cache every token makes the input longer",
+    "all_in_one": "the loop, the rules and the text of a single file are operators that ONNX Runtime runs",
+}
+"""Decoders of other targets, and why."""
+
+
+class EtXnnpack:
+    """See Target."""
+
+    name = "et_xnnpack"
+    verified = "native"
+    packages = (Package("executorch", INSTALL), Package("torchao", INSTALL))
+    layouts: tuple[str, ...] = ()
+    probe_task = "pocket_opt.runtimes.executorch:probe"
+
+    def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
+        """One step: the program is the first thing that can be stored."""
+        if decoder.name in ELSEWHERE and intents.format == "target":
+            raise UserError(
+                ELSEWHERE[decoder.name],
+                where=f"decoder={decoder.name}",
+                allowed="kv_cache, static (the same here: a cache of full length)",
+                fix="choose decoder=kv_cache, or target=cpu",
+            )
+        weights = WEIGHTS.get(intents.weights, "float32")
+        step = Step(
+            "program",
+            "export_executorch",
+            {"weights": weights},
+            "one .pte, delegated to XNNPACK" + (f", with {weights} weights" if weights in WEIGHTS else ""),
+        )
+        if intents.format == "source":
+            return [replace(step, off="this level keeps the source model in its own framework")]
+        return [step]
+
+    def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
+        """None: only the modules of a family are known to lower well."""
+        raise not_of_any(self.name)
+
+
+TARGET = EtXnnpack()

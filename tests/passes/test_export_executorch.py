@@ -1,0 +1,95 @@
+"""One program with all methods: what XNNPACK takes of it, what it tells of itself, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from executorch_programs import checkpoint, lowered
+from exported_whisper import exported, run_pass
+
+from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.executorch_graphs.methods import constants
+from pocket_opt.models.whisper.checkpoint import open_checkpoint
+from pocket_opt.models.whisper.runner.executorch_backend import open_program
+from pocket_opt.passes import load_pass
+
+STEP = load_pass("export_executorch")
+
+
+NIGHTLY = pytest.param("int8", marks=pytest.mark.nightly), pytest.param("int4", marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize("weights", ["float32", *NIGHTLY])
+def test_xnnpack_takes_all_but_the_lookups(weights: str) -> None:
+    did = lowered(weights).did
+    methods = did["methods"]
+    assert methods["encoder"]["not_delegated"] == {}
+    if weights == "float32":
+        assert methods["encoder"]["parts"] == methods["decoder"]["parts"] == 1
+    left = set(methods["decoder"]["not_delegated"])
+    assert left <= {"aten_index_select_default", "dim_order_ops__to_dim_order_copy_default"}
+    assert did["delegated_share"] > 0.9
+    assert did["delegated"] == sum(sum(one["delegated"].values()) for one in methods.values())
+    quantized = any("dequantize" in name for name in methods["decoder"]["delegated"])
+    assert quantized == (weights != "float32")
+
+
+@pytest.mark.nightly
+def test_integer_weights_are_smaller() -> None:
+    sizes = [lowered(weights).artifact.model_mb for weights in ("float32", "int8", "int4")]
+    assert sizes[1] < 0.5 * sizes[0]
+    assert sizes[2] < sizes[1]
+
+
+def test_the_program_tells_lengths_and_ids() -> None:
+    program = open_program(lowered().artifact.path("decoder"))
+    dims = open_checkpoint(checkpoint().root).dims
+    assert {"mel", "encoder", "decoder", "get_eos_id", "decoder_start_token_id"} <= program.method_names
+    told = {name: program.load_method(name).execute([])[0] for name in lowered().did["constants"]}
+    assert told == lowered().did["constants"]
+    assert told["get_max_seq_len"] == dims.target_positions
+    assert told["get_vocab_size"] == dims.vocab
+    assert constants(dims, {"eos_token_id": [7, 8]})["get_eos_id"] == 7
+
+
+def test_components_are_methods_of_one_file_that_counts_once() -> None:
+    artifact = lowered().artifact
+    assert {artifact.path(name) for name in ("mel", "encoder", "decoder")} == {artifact.path("mel")}
+    assert artifact.model_mb == artifact.size("mel") / 1e6
+    assert [port.name for port in artifact.components["decoder"].inputs[:4]] == [
+        "tokens",
+        "position",
+        "cache_mask",
+        "past_key_0",
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 16, 48])
+def test_groups_that_xnnpack_cannot_take_are_refused(size: int) -> None:
+    with pytest.raises(UserError, match=r"(?s)group_size.*multiple of 32"):
+        STEP.check(STEP.Params(weights="int4", group_size=size))
+
+
+def test_a_shortened_audio_context_is_refused() -> None:
+    with pytest.raises(UserError, match=r"(?s)audio_context=auto.*audio_context=full"):
+        STEP.check(STEP.Params(audio_context="auto"))
+
+
+def test_graphs_are_no_source(tmp_path: Path) -> None:
+    with pytest.raises(PocketOptError, match="safetensors"):
+        run_pass("export_executorch", exported(), tmp_path)
+
+
+def test_a_program_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEP.ensures.__globals__["LEAST_DB"], "float32", 200.0)
+    with pytest.raises(PocketOptError, match=r"(?s)does not agree.*at least 200 dB"):
+        STEP.ensures({"model": checkpoint()}, STEP.Params(), lowered())
+
+
+def test_a_product_that_is_left_over_is_refused() -> None:
+    outcome = lowered()
+    methods = {"encoder": {"not_delegated": {"aten_bmm_default": 2}}}
+    left = type(outcome)(outcome.artifact, {"methods": methods})
+    with pytest.raises(PocketOptError, match=r"(?s)every product of method 'encoder'.*aten_bmm_default"):
+        STEP.ensures({"model": checkpoint()}, STEP.Params(), left)
