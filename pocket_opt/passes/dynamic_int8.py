@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.artifact import Artifact
 from pocket_opt.errors import UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.precision import LEFT_FLOAT, LEFT_TO_OTHERS, Rule, searched
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     Levels = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
 Bits = Literal[8, 4]
-SESSION_ENTRIES = {"session.x64quantprecision": "1"}
 LEFT_CONVOLUTIONS = "convolutions lose too much on raw features; ask for them with convolutions=true"
 LEAST_DB = 3.0
 """Agreement on random inputs below which the rewrite is wrong, not only inexact."""
@@ -104,6 +102,7 @@ class DynamicInt8(Pass[DynamicInt8Params]):
         self, inputs: Inputs, params: DynamicInt8Params, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Rewrite one graph after the other; the artifact says what its sessions need."""
+        from pocket_opt.onnx_graphs.exact_products import with_exact_products
         from pocket_opt.onnx_graphs.files import rewrite
         from pocket_opt.onnx_graphs.layers import called_for, is_dynamic, named
 
@@ -117,19 +116,13 @@ class DynamicInt8(Pass[DynamicInt8Params]):
         outcome = rewrite(model, components, workdir, lambda graph: _quantize(graph, params), progress)
         if params.reduce_range:
             return outcome
-        return replace(outcome, artifact=_with_entries(outcome.artifact))
+        return replace(outcome, artifact=with_exact_products(outcome.artifact))
 
     def ensures(self, inputs: Inputs, params: DynamicInt8Params, outcome: Outcome) -> None:  # noqa: ARG002
         """Structure, ports and weights are right; the answers are like before."""
         from pocket_opt.onnx_graphs.checks import check_rewrite
 
         check_rewrite(inputs["model"], outcome.artifact, list(outcome.did["components"]), least_db=LEAST_DB)
-
-
-def _with_entries(artifact: Artifact) -> Artifact:
-    session = dict(artifact.metadata.get("session", {}))
-    session["entries"] = {**session.get("entries", {}), **SESSION_ENTRIES}
-    return replace(artifact, metadata={**artifact.metadata, "session": session})
 
 
 def _quantize(graph: ir.Graph, params: DynamicInt8Params) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class QuantizeQdqParams(Calibrated):
 class QuantizeQdq(Pass[QuantizeQdqParams]):
     """Observes and rewrites."""
 
-    version = 1
+    version = 2
     Params = QuantizeQdqParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
 
@@ -123,6 +123,7 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
         self, inputs: Inputs, params: QuantizeQdqParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Hear the clips, observe, rewrite one graph after the other, and compare what both say."""
+        from pocket_opt.onnx_graphs.exact_products import with_exact_products
         from pocket_opt.onnx_graphs.files import rewrite
         from pocket_opt.runtimes.calibration import Calibration
         from pocket_opt.scratch import scratch
@@ -138,9 +139,10 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
                 workdir,
                 lambda graph: _quantize(graph, grids, _rules(model, params), params),
             )
-            agreement = _compare(heard, model, outcome.artifact.save())
+            artifact = with_exact_products(outcome.artifact).save()
+            agreement = _compare(heard, model, artifact)
         did = {"clips": len(heard.heard), "calls_observed": looked, "agreement": agreement}
-        return Outcome(outcome.artifact, {**outcome.did, **did})
+        return Outcome(artifact, {**outcome.did, **did})
 
     def ensures(self, inputs: Inputs, params: QuantizeQdqParams, outcome: Outcome) -> None:
         """The graphs are valid, their weights finite, ports kept but for caches, and answers near the float ones."""

@@ -50,6 +50,7 @@ def test_16_bit_activations_say_what_the_float_model_says() -> None:
     assert min(agreement["encoder_db"], agreement["logits_db"]) > 30
     assert min(agreement["encoder_cosine"], agreement["logits_cosine"]) > 0.999
     assert usual().did["clips"] == 2
+    assert usual().artifact.metadata["session"]["entries"]["session.x64quantprecision"] == "1"
     looked = usual().did["calls_observed"]
     assert looked["encoder"] == looked["prefill"] == 2
     assert looked["decoder"] > 2
