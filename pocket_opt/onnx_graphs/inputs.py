@@ -27,6 +27,8 @@ def random_inputs(
 ) -> dict[str, Array]:
     """Inputs for every port of `part`: floats normal, integers random, masks 1, types of tokens 0.
 
+    Unsigned integers are levels of quantized values, normal around the middle; signed ones are small.
+
     Args:
         sizes: of symbolic dimensions; each of the others has one size (1, 4, 5, ...).
         below: the limit of random integers.
@@ -38,6 +40,9 @@ def random_inputs(
         shape = [found[size] if isinstance(size, str) else size for size in port.shape]
         if port.dtype.startswith("float"):
             feeds[port.name] = random.standard_normal(shape).astype(port.dtype)
+        elif port.dtype.startswith("uint"):
+            top = np.iinfo(port.dtype).max
+            feeds[port.name] = (top * random.normal(0.5, 0.1, shape)).clip(0, top).astype(port.dtype)
         elif port.name.endswith("mask"):
             feeds[port.name] = np.ones(shape, port.dtype)
         elif port.name.endswith("token_type_ids"):

@@ -22,8 +22,9 @@ GRAPHS = ("encoder", "prefill", "decoder")
 AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_backup_buffer_sharing")
 """Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
 
-LEAST_COSINE = 0.99
-"""To ONNX Runtime on the CPU, over an output for random inputs; 16-bit floats give 0.9999."""
+LEAST_COSINE = {16: 0.99, 8: 0.95}
+"""To ONNX Runtime on the CPU, over an output for random inputs, by the bits of activations; 16 bits give 0.9999. With 8
+the NPU rounds between operators where the CPU does not."""
 
 SOC = "target.soc"
 
@@ -92,9 +93,10 @@ class CompileQnn(Pass[CompileQnnParams]):
 
         source = inputs["model"]
         artifact, did = source.carry(workdir, without=GRAPHS), dict[str, Any]()
+        least = LEAST_COSINE[source.metadata.get("quantization", {}).get("activations", 16)]
         for done, name in enumerate(GRAPHS, start=1):
             part, wrapper = source.components[name], workdir / f"{name}.onnx"
-            did[name] = _compile(source.path(name), wrapper, part, params)
+            did[name] = _compile(source.path(name), wrapper, part, params, least)
             artifact = artifact.with_component(name, component(wrapper, part))
             did[name]["bytes"] = artifact.size(name)
             progress(done, len(GRAPHS), "graphs")
@@ -118,8 +120,10 @@ class CompileQnn(Pass[CompileQnnParams]):
                 )
 
 
-def _compile(source: Path, wrapper: Path, part: Any, params: CompileQnnParams) -> dict[str, Any]:
-    """Compile and check one graph; what was done."""
+def _compile(
+    source: Path, wrapper: Path, part: Any, params: CompileQnnParams, least: float
+) -> dict[str, Any]:
+    """Compile one graph and check it, at least so near to the CPU's numbers; what was done."""
     from pocket_opt.models.whisper.runner.qnn_backend import provider_options
     from pocket_opt.qnn import compilation
 
@@ -146,11 +150,11 @@ def _compile(source: Path, wrapper: Path, part: Any, params: CompileQnnParams) -
         compiled, wrapper, provider_options(chip, {}), part, fallback=params.allow_fallback
     )
     cosine = compilation.cosine_to_cpu(source, part, outputs)
-    if cosine < LEAST_COSINE:
+    if cosine < least:
         raise PocketOptError(
             f"the compiled graph no longer agrees with the one it was made from: cosine {cosine:.4f}",
             where=wrapper.name,
-            allowed=f"at least {LEAST_COSINE}",
+            allowed=f"at least {least}",
             fix="quantize it less, or report this with the model's shapes",
         )
     return {**found, "cosine_to_cpu": round(cosine, 6), "checked": "reloaded: equal to the last bit"}

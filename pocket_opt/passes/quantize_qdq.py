@@ -13,7 +13,7 @@ ONNX Runtime, quantization guide (its own quantizer holds all inputs at once, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +123,6 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
         self, inputs: Inputs, params: QuantizeQdqParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Hear the clips, observe, rewrite one graph after the other, and compare what both say."""
-        from pocket_opt.onnx_graphs.exact_products import with_exact_products
         from pocket_opt.onnx_graphs.files import rewrite
         from pocket_opt.runtimes.calibration import Calibration
         from pocket_opt.scratch import scratch
@@ -139,7 +138,7 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
                 workdir,
                 lambda graph: _quantize(graph, grids, _rules(model, params), params),
             )
-            artifact = with_exact_products(outcome.artifact).save()
+            artifact = _described(outcome.artifact, params)
             agreement = _compare(heard, model, artifact)
         did = {"clips": len(heard.heard), "calls_observed": looked, "agreement": agreement}
         return Outcome(artifact, {**outcome.did, **did})
@@ -148,8 +147,7 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
         """The graphs are valid, their weights finite, ports kept but for caches, and answers near the float ones."""
         from pocket_opt.onnx_graphs.checks import check_finite, check_structure
 
-        fewest = min(params.activations, params.rest, params.caches, params.embedding, 2 * params.weights)
-        least = LEAST_DB[fewest]
+        least = LEAST_DB[min(_fewest(params), 2 * params.weights)]
         for name in outcome.did["components"]:
             check_structure(outcome.artifact.path(name), name)
             check_finite(outcome.artifact.path(name), name)
@@ -168,6 +166,21 @@ def _clips(params: QuantizeQdqParams) -> Dataset:
     from pocket_opt.data.planned import open_planned
 
     return open_planned(params.calibration_path, params.calibration_digest).limit(params.calibration_clips)
+
+
+def _fewest(params: QuantizeQdqParams) -> int:
+    """The fewest bits that activations have somewhere."""
+    asked = [rule.activations for rule in params.overrides if isinstance(rule.activations, int)]
+    return min(params.activations, params.rest, params.caches, params.embedding, *asked)
+
+
+def _described(artifact: Artifact, params: QuantizeQdqParams) -> Artifact:
+    """`artifact` with what those who run or compile it should know, saved."""
+    from pocket_opt.onnx_graphs.exact_products import with_exact_products
+
+    about = {"activations": _fewest(params), "weights": params.weights}
+    metadata = {**with_exact_products(artifact).metadata, "quantization": about}
+    return replace(artifact, metadata=metadata).save()
 
 
 def _components(model: Artifact, params: QuantizeQdqParams) -> tuple[str, ...]:
@@ -260,8 +273,6 @@ def _compare(heard: Calibration, model: Artifact, quantized: Artifact) -> dict[s
 
 def _check_ports(before: Artifact, after: Artifact, name: str) -> None:
     """Raise PocketOptError where a port changed, but for the type of a cache."""
-    from dataclasses import replace
-
     from pocket_opt.onnx_graphs.checks import check_ports
     from pocket_opt.onnx_graphs.static_values import CACHES
 

@@ -21,6 +21,7 @@ from pocket_opt.artifact import Component
 from pocket_opt.errors import PocketOptError
 from pocket_opt.models.whisper.runner.qnn_backend import open_npu_session
 from pocket_opt.models.whisper.runner.transcript import RequestError
+from pocket_opt.onnx_graphs.exact_products import SESSION_ENTRIES
 from pocket_opt.onnx_graphs.inputs import random_inputs
 from pocket_opt.qnn.context import left_out
 
@@ -158,6 +159,8 @@ def cosine_to_cpu(source: Path, part: Component, found: Mapping[str, np.ndarray[
     """The lowest cosine over the outputs between `found` and what ONNX Runtime's CPU kernels give, same inputs."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
+    for key, value in SESSION_ENTRIES.items():
+        settings.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(str(source), settings, providers=["CPUExecutionProvider"])
     names = list(found)
     expected = dict(zip(names, session.run(names, random_inputs(part)), strict=True))

@@ -55,3 +55,10 @@ def test_sizes_of_the_artifact_hold(tmp_path: Path) -> None:
         {"sizes": {"num_channels": 3, "height": 32, "width": 24}},
     )
     assert MadeInputs().of(artifact, "model", batch=1)["pixel_values"].shape == (1, 3, 32, 24)
+
+
+def test_levels_of_quantized_values_lie_around_the_middle() -> None:
+    cache = random_inputs(Component("onnx", (), (Port("past_key_0", "uint16", (4, 500)),)))["past_key_0"]
+    assert cache.dtype == np.uint16
+    assert 30_000 < cache.mean() < 36_000
+    assert cache.std() > 5_000

@@ -10,8 +10,10 @@ from compiled_whisper import ELITE, compiled, planted, static
 from exported_whisper import exported, run_pass
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.models.whisper.runner import qnn_backend
+from pocket_opt.onnx_graphs.files import sqnr_db
 from pocket_opt.passes import load_pass
 from pocket_opt.qnn import context
 from pocket_opt.runtimes import open_runtime
@@ -55,6 +57,22 @@ def test_the_compiled_model_says_what_its_graphs_say() -> None:
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     hidden = [one.encoder_hidden(one.encode(features)) for one in (npu, cpu)]
     assert np.corrcoef(hidden[0].ravel(), hidden[1].ravel())[0, 1] > 0.9999
+
+
+def test_quantized_graphs_are_compiled_whole_and_hand_caches_on_in_levels(tmp_path: Path) -> None:
+    clips = str(Dataset.open("sample:calibration").source)
+    heard = {"calibration_path": clips, "calibration_clips": 2, "least_clips": 2}
+    quantized = run_pass("quantize_qdq", static(), tmp_path / "qdq", weights=4, **heard).artifact
+    outcome = run_pass("compile_qnn", quantized, tmp_path / "npu", **ELITE)
+    for name in GRAPHS:
+        assert outcome.did[name]["npu_share"] == 100
+        assert outcome.did[name]["cosine_to_cpu"] > 0.999
+        assert outcome.did[name]["bytes"] < 0.8 * compiled().did[name]["bytes"]
+    features = np.random.default_rng(0).standard_normal((1, 80, 400)).astype(np.float32)
+    tokens = np.array([[301, 5, 7, 9, 11, 13]])
+    npu, cpu = (open_runtime(one, threads=1) for one in (outcome.artifact, quantized))
+    found, expected = (one.decode(tokens, one.encode(features))[0] for one in (npu, cpu))
+    assert sqnr_db(expected, found) > 25
 
 
 def test_options_of_run_time_are_handed_on_and_others_compiled_in(tmp_path: Path) -> None:
