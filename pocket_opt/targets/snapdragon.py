@@ -17,6 +17,7 @@ INSTALL = "pip install 'pocket_opt[snapdragon]'"
 FIRST_WITH_FLOATS = 69
 """Generation of the NPU; below, Qualcomm's compiler takes quantized graphs only."""
 
+WEIGHT_BITS = {"int8": 8, "int4": 4}
 STATIC = ("static", "kv_cache")
 """Decoders that are taken: with a cache, whose length is fixed here."""
 
@@ -37,7 +38,8 @@ class Snapdragon:
         self.name, self.soc = name, soc
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
-        """Export with static shapes and compile."""
+        """Export with static shapes, quantize, compile."""
+        bits = WEIGHT_BITS.get(intents.weights)
         compile_ = Step(
             "compile",
             "compile_qnn",
@@ -51,6 +53,13 @@ class Snapdragon:
         )
         steps = [
             Step("export", "export_onnx", {"decoder": "static"}, "the NPU takes fixed shapes only"),
+            Step(
+                "qdq",
+                "quantize_qdq",
+                {"weights": bits or 8},
+                f"16-bit activations, {bits}-bit weights, calibrated on audio",
+                off="" if bits else "this level asks for no integer weights",
+            ),
             compile_,
         ]
         if intents.format == "source":
@@ -68,15 +77,7 @@ class Snapdragon:
                 allowed="static, which is what kv_cache means here",
                 fix="leave decoder out, or choose target=cpu",
             )
-        quantized = intents.weights in ("int8", "int4")
-        if quantized:
-            raise UserError(
-                f"{intents.weights} on the NPU needs calibrated activations, which no pass of this target makes yet",
-                where="level.intents.weights",
-                allowed="fp32, fp16: level=BASIC or level=MEDIUM",
-                fix="choose level=MEDIUM",
-            )
-        if not quantized and self.soc.htp_arch < FIRST_WITH_FLOATS:
+        if intents.weights not in WEIGHT_BITS and self.soc.htp_arch < FIRST_WITH_FLOATS:
             raise UserError(
                 f"the NPU of {self.soc.chip} (HTP v{self.soc.htp_arch}) computes no floats",
                 where=f"target={self.name}, level.intents.weights={intents.weights}",

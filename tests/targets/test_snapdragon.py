@@ -51,6 +51,17 @@ def test_every_chip_with_floats_compiles_static_graphs_for_itself(name: str, lev
     assert found.graph["export"].params["decoder"] == "static"
 
 
+@pytest.mark.parametrize("name", CHIPS)
+@pytest.mark.parametrize(("level", "bits"), [("HIGH", 8), ("EXTREME", 4)])
+def test_integers_are_calibrated_before_they_are_compiled(name: str, level: str, bits: int) -> None:
+    found = plan(f"level={level}", target=name)
+    quantizer = found.graph["qdq"]
+    assert (quantizer.params["weights"], quantizer.params["activations"]) == (bits, 16)
+    assert quantizer.params["calibration_digest"]
+    assert found.graph["compile"].inputs == {"model": "qdq"}
+    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq"}
+
+
 def test_snapdragon_is_another_name_of_the_flagship() -> None:
     one, other = plan("level=BASIC"), plan("level=BASIC", target="sd8elite")
     assert one.keys == other.keys
