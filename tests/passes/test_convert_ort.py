@@ -1,0 +1,76 @@
+"""ORT format: the same answers from smaller builds, weights still narrow, and the list of what a build must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from exported_whisper import exported, run_pass
+
+from pocket_opt.artifact import Artifact
+from pocket_opt.errors import PocketOptError
+from pocket_opt.onnx_graphs.checks import agreement_db
+from pocket_opt.passes import convert_ort
+from pocket_opt.runtimes import open_runtime
+
+STYLES = pytest.mark.parametrize("style", ["fixed", "runtime"])
+
+
+def small(workdir: Path) -> Artifact:
+    """Fused, 8-bit weights in the decoder and its table, the rest stored in 16 bits."""
+    model = run_pass("fuse", exported("kv_cache", 1, 1), workdir / "fuse").artifact
+    model = run_pass("weight_only", model, workdir / "weights", components=("decoder",)).artifact
+    model = run_pass("quantize_embedding", model, workdir / "embedding").artifact
+    return run_pass("store_fp16", model, workdir / "fp16").artifact
+
+
+@STYLES
+def test_graphs_answer_as_before_and_stay_small(style: str, tmp_path: Path) -> None:
+    model = small(tmp_path)
+    outcome = run_pass("convert_ort", model, tmp_path / "ort", style=style)
+    for name in ("mel", "encoder", "decoder"):
+        assert outcome.artifact.path(name).suffix == ".ort"
+        assert agreement_db(model, outcome.artifact, name) > 80
+    assert outcome.artifact.model_mb < 1.5 * model.model_mb
+    assert outcome.did["components"]["decoder"]["scales_widened"] > 0
+    assert not list((tmp_path / "ort").glob("*.onnx*"))
+    assert open_runtime(outcome.artifact).sample_rate == 16_000
+
+
+def test_the_list_for_reduced_builds_names_what_is_needed(tmp_path: Path) -> None:
+    outcome = run_pass("convert_ort", small(tmp_path), tmp_path / "ort")
+    text = outcome.artifact.file("operators", convert_ort.OPERATORS).read_text()
+    for operator in ("MatMulNBits", "GatherBlockQuantized", "LayerNormalization"):
+        assert operator in text
+    assert '["float"' in text
+    plain = run_pass("convert_ort", small(tmp_path / "2"), tmp_path / "plain", types=False)
+    assert "{" not in plain.artifact.file("operators", convert_ort.OPERATORS).read_text()
+    assert plain.did["operators"] == outcome.did["operators"]
+
+
+def test_folded_constants_are_larger(tmp_path: Path) -> None:
+    model = run_pass("store_fp16", exported("kv_cache", 1, 1), tmp_path / "fp16").artifact
+    narrow = run_pass("convert_ort", model, tmp_path / "narrow").artifact.model_mb
+    folded = run_pass("convert_ort", model, tmp_path / "folded", fold=True).artifact.model_mb
+    assert folded > 1.4 * narrow
+
+
+def test_what_accelerators_could_take_is_told(tmp_path: Path) -> None:
+    did = run_pass("convert_ort", exported("kv_cache", 1, 1), tmp_path).did
+    told = did["components"]["encoder"]["accelerators"]
+    assert set(told) == {"nnapi", "nnapi_fixed_shapes", "coreml", "xnnpack"}
+    assert 0 < told["nnapi"]["taken"] <= told["nnapi"]["nodes"]
+    assert told["xnnpack"]["taken"] > 2
+    assert "ai.onnx:LayerNormalization" in told["nnapi"]["unknown"]
+
+
+def test_a_graph_beyond_the_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert_ort, "MOST_BYTES", 1000)
+    with pytest.raises(PocketOptError, match="the format ends at 2 GB"):
+        run_pass("convert_ort", exported("kv_cache", 1, 1), tmp_path)
+
+
+def test_a_model_without_graphs_is_refused(tmp_path: Path) -> None:
+    converted = run_pass("convert_ort", exported("kv_cache", 1, 1), tmp_path / "1").artifact
+    with pytest.raises(PocketOptError, match="no ONNX graph"):
+        run_pass("convert_ort", converted, tmp_path / "2")
