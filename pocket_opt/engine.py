@@ -197,8 +197,14 @@ NOT_THE_MODEL = ("processor", "generation", "client", "overrides", "result")
 
 
 def model_bytes(artifact: Artifact) -> int:
-    """Bytes of an artifact's model files: everything but tokenizer, generation settings and results."""
-    return sum(artifact.size(name) for name in artifact.components if name not in NOT_THE_MODEL)
+    """Bytes of an artifact's model files: everything but tokenizer, generation settings and results.
+
+    A file that several components share, as methods of a program do, counts once.
+    """
+    parts = [part for name, part in artifact.components.items() if name not in NOT_THE_MODEL]
+    return sum(
+        (artifact.root / file).stat().st_size for file in {name for part in parts for name in part.files}
+    )
 
 
 def _first_size(inputs: Mapping[str, Path]) -> int:

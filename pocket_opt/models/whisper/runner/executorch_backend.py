@@ -25,7 +25,6 @@ from .transcript import RequestError
 METHODS = ("mel", "encoder", "decoder")
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 CACHES = ("past_", "cross_", "new_")
-TRACE_BYTES = 10_000_000
 TOLD = 6
 """Lines of the runtime's own that an error shows."""
 
@@ -138,9 +137,7 @@ def open_program(path: Path, threads: int = 0, *, traced: bool = False) -> Any:
         if threads:
             portable_lib._unsafe_reset_threadpool(threads)
         try:
-            return Runtime.get().load_program(
-                path, enable_etdump=traced, debug_buffer_size=TRACE_BYTES * traced
-            )
+            return Runtime.get().load_program(path, enable_etdump=traced)
         except RuntimeError as error:
             raise RequestError(
                 f"{path}: no ExecuTorch program, or a damaged one{_told(error, words)}"
