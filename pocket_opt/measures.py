@@ -21,6 +21,12 @@ AGREEMENT = "agreement"
 FEW_CLIPS = {"clips": 2}
 """Of measurements in a simulator besides quality."""
 
+SIMULATED_WINDOW_S = 10.0
+TOO_LONG = (
+    "the simulator takes minutes to hours for one window of this model; nodes.compile says what was simulated"
+)
+"""Why a model whose window is longer is not run clip by clip: the encoder of whisper-tiny takes three minutes."""
+
 SIMULATED = "the chip is simulated here, and a simulator's times and memory are not the chip's"
 
 
@@ -44,7 +50,9 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
     return {name: value for name, value in context.items() if value is not None}
 
 
-def measures(config: Config, result: Draft, *, has_data: bool, off: dict[str, str]) -> list[Draft]:
+def measures(
+    config: Config, result: Draft, *, window_s: float, has_data: bool, off: dict[str, str]
+) -> list[Draft]:
     """The measurements of `result` and of its baseline, the source model; `off` takes those left out, and why."""
     reference, simulated = result.name == SOURCE, load_target(config.target.name).verified == "simulator"
     if config.recipe.family == OPTIMUM:
@@ -81,6 +89,8 @@ def measures(config: Config, result: Draft, *, has_data: bool, off: dict[str, st
     if load_pass(result.pass_name).compiles:
         graphs = {"model": result.name, "graphs": result.inputs["model"]}
         wanted.append(Draft(AGREEMENT, AGREEMENT, {}, graphs, "what compiling changed"))
+    if not reference and simulated and window_s > SIMULATED_WINDOW_S:
+        off |= dict.fromkeys(("quality", "parity", AGREEMENT), TOO_LONG)
     if not reference and simulated:
         off |= dict.fromkeys(("latency", "memory", "profile"), SIMULATED)
     if config.decoder.name == "all_in_one" and not reference:

@@ -36,6 +36,8 @@ from pocket_opt.toolchains import load_toolchain
 
 SAMPLE_CLIPS = "sample:evaluation"
 STUDENT = "student"
+PUBLISHED_WINDOW_S = 30.0
+"""Of every Whisper that was published."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         "build": _build_context(config),
     }
     result = next(draft for draft in drafts if draft.name == last)
-    drafts += measures(config, result, has_data=data is not None, off=off)
+    window_s = roots.get(STUDENT, roots[SOURCE]).window_s or PUBLISHED_WINDOW_S
+    drafts += measures(config, result, window_s=window_s, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context, calibration, rules)

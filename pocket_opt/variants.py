@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,7 @@ from pocket_opt.models import hub
 from pocket_opt.models.sources import WHISPER
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.planner import Plan, plan_variant
-from pocket_opt.results import VariantRecord
+from pocket_opt.results import NodeRecord, VariantRecord
 from pocket_opt.store import Store
 from pocket_opt.targets import load_target
 from pocket_opt.toolchains import environments, load_toolchain
@@ -136,7 +136,7 @@ def _record(plan: Plan, run: Run) -> VariantRecord:
         measurements=measurements,
         budget=config.level_budget,
         sources={name: dict(root.identity) for name, root in plan.roots.items()},
-        verified=verification(plan, measurements),
+        verified=verification(plan, measurements, run.records),
         license=config.recipe.license,
         weights=run.artifact(plan.result).metadata.get("weights", config.recipe.model.weights),
         seed=config.seed,
@@ -151,7 +151,9 @@ def _measurements(plan: Plan, run: Run) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def verification(plan: Plan, measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def verification(
+    plan: Plan, measurements: Mapping[str, Mapping[str, Any]], records: Iterable[NodeRecord] = ()
+) -> dict[str, str]:
     """How the result was run here, and on what; "structural" where nothing ran it."""
     ran = [
         node.name for node in plan.graph if node.name in MEASUREMENTS and plan.result in node.inputs.values()
@@ -161,6 +163,8 @@ def verification(plan: Plan, measurements: Mapping[str, Mapping[str, Any]]) -> d
         scope = f"all {plan.clips} clips" if decoded == plan.clips else f"{decoded} of {plan.clips} clips"
     elif ran:
         scope = f"executed for {', '.join(ran)}; not scored"
+    elif spots := _spots(records):
+        scope = f"random inputs; {spots}"
     else:
         return {"how": "structural", "scope": "not executed"}
     if ON_DEVICE in measurements:
@@ -168,3 +172,12 @@ def verification(plan: Plan, measurements: Mapping[str, Mapping[str, Any]]) -> d
         count, told = int(device["metrics"]["clips"]["value"]), device["details"]
         return {"how": "native", "scope": f"{count} clips on {told['device']}, build {told['build']}"}
     return {"how": load_target(plan.config.target.name).verified, "scope": scope}
+
+
+def _spots(records: Iterable[NodeRecord]) -> str:
+    """What the pass that compiled the result ran of it."""
+    found = [record.did for record in records if load_pass(record.pass_name).compiles]
+    graphs = {
+        name: graph["checked"] for did in found for name, graph in did.items() if "cosine_to_cpu" in graph
+    }
+    return "; ".join(f"{name}: {checked}" for name, checked in graphs.items())

@@ -146,6 +146,14 @@ def test_a_simulator_is_not_timed() -> None:
     assert plan("level=NONE").result == "source"
 
 
+def test_models_with_long_windows_are_checked_by_the_compiler_alone() -> None:
+    own = ["target=snapdragon", "recipe=whisper_small", "recipe.model.weights=random", "level=BASIC"]
+    found = plan_variant(load(own), own)
+    for name in ("parity", "agreement"):
+        assert "the simulator takes minutes to hours" in found.off[name]
+    assert [node.name for node in found.graph if node.kind == "measure"] == []
+
+
 def test_without_the_extra_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     found = targets.version
 
