@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pocket_opt.onnx_graphs.files import Array, add_initializer, constant, is_constant, module_of, new_node
-from pocket_opt.onnx_graphs.ranges import Grid
+from pocket_opt.onnx_graphs.ranges import NARROWEST, Grid
 from pocket_opt.onnx_graphs.static_precision import Scheme
 from pocket_opt.onnx_graphs.static_values import ROLES, Role, as_float, is_float, masks
 
@@ -23,6 +23,8 @@ LARGEST_BIAS = 2.0**31 - 128
 """The largest float32 below 2^31."""
 
 
+SHIFT_LEVELS = 2.0**22
+"""Either side of zero: as exact as float32."""
 SHARES, WIDE = tuple(1 - step / 40 for step in range(21)), 127
 """Shares of a channel's peak that its outermost level is tried at, where there are fewer levels than 8 bits have: there
 the peak of 4 bits costs all other weights too much."""
@@ -55,6 +57,10 @@ class Constants:
             return self._once(
                 value, f"{module_of(node)}.b32", lambda name: self._bias(name, node, value, bits)
             )
+        if role in ("scale", "shift") and self._scheme.norms == 8:
+            if role == "shift":
+                return self._once(value, "b32", lambda name: self._shift(name, value))
+            bits = 8
         if str(value.name) in self._masked:
             grid = self._scheme.grid(str(value.name), bits)
         else:
@@ -94,6 +100,13 @@ class Constants:
         levels = np.clip(np.rint(constant(value) / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
         self.counts["int32"] += 1
         return self._read(name, value, (levels, scale), 0)
+
+    def _shift(self, name: str, value: ir.Value) -> ir.Value:
+        """What a layer norm adds, in 32 bits; its levels need no relation to others."""
+        array = constant(value)
+        scale = np.array(max(float(np.abs(array).max()), NARROWEST) / SHIFT_LEVELS, np.float32)
+        self.counts["int32"] += 1
+        return self._read(name, value, (np.rint(array / scale).astype(np.int32), scale))
 
     def _read(
         self, name: str, value: ir.Value, parts: tuple[Array, ...], axis: int | None = None

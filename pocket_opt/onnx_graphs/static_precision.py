@@ -51,11 +51,13 @@ class Scheme:
     Attributes:
         precision: of an operator that computes; what moves data follows its input.
         caches: bits of the caches.
+        norms: 8 stores scales of layer norms in 8 bits and what they add in 32; 16 both like activations.
         grid: the grid of an activation, by name and bits.
     """
 
     precision: Callable[[ir.Node], Precision]
     caches: int
+    norms: int
     grid: Callable[[str, int], Grid]
 
 

@@ -56,7 +56,7 @@ class Snapdragon:
             Step(
                 "qdq",
                 "quantize_qdq",
-                {"weights": bits or 8},
+                self._quantization(bits or 8),
                 f"16-bit activations, {bits}-bit weights, calibrated on audio",
                 off="" if bits else "this level asks for no integer weights",
             ),
@@ -68,6 +68,12 @@ class Snapdragon:
             ]
         self._check(intents, decoder)
         return steps
+
+    def _quantization(self, bits: int) -> dict[str, int]:
+        """With 4-bit weights the tables and caches have 8, too: half the size, and what is moved for each token."""
+        small = {"embedding": 8, "caches": 8} if bits == 4 else {}
+        old = {"norms": 8} if self.soc.htp_arch < FIRST_WITH_FLOATS else {}
+        return {"weights": bits, **small, **old}
 
     def _check(self, intents: Intents, decoder: Decoder) -> None:
         if decoder.name not in STATIC:

@@ -71,7 +71,7 @@ def test_biases_scales_and_bits_are_those_of_their_operators(tmp_path: Path) -> 
     def grid(name: str, bits: int) -> Grid:
         return Grid.over(-REACH.get(name, 30.0), REACH.get(name, 30.0), bits)
 
-    report = quantize(graph, Scheme(precision, 16, grid))
+    report = quantize(graph, Scheme(precision, 16, 16, grid))
     save_model(exact, tmp_path / "rounded.onnx")
     assert report["weights"] == {"int32": 2, "int4": 1, "int8": 1}
     assert report["tensors"] == 4
@@ -90,6 +90,21 @@ def test_biases_scales_and_bits_are_those_of_their_operators(tmp_path: Path) -> 
     levels = (after["new_key_0"].astype(np.float32) - cache.zero_point) * cache.scale
     assert sqnr_db(before["new_key_0"], levels) > 15
     assert sqnr_db(before["found"], after["found"]) > 12
+
+
+def test_norms_with_scales_in_8_bits_add_in_32(tmp_path: Path) -> None:
+    exact = model()
+    save_model(exact, tmp_path / "exact.onnx")
+
+    def grid(name: str, bits: int) -> Grid:
+        return Grid.over(-REACH.get(name, 30.0), REACH.get(name, 30.0), bits)
+
+    scheme = Scheme(lambda _: Precision(16, 8), 16, 8, grid)
+    assert quantize(complete(exact.graph), scheme)["weights"] == {"int32": 3, "int8": 2, "uint8": 1}
+    save_model(exact, tmp_path / "rounded.onnx")
+    feeds = {"x": RANDOM.standard_normal((1, 6, 10)).astype(np.float32)}
+    before, after = run(tmp_path / "exact.onnx", feeds), run(tmp_path / "rounded.onnx", feeds)
+    assert sqnr_db(before["found"], after["found"]) > 30
 
 
 @pytest.mark.parametrize("width", [128, 1024])
