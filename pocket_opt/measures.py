@@ -27,6 +27,7 @@ TOO_LONG = (
 )
 """Why a model whose window is longer is not run clip by clip: the encoder of whisper-tiny takes three minutes."""
 
+UNLOADABLE = "the simulator cannot load binaries with shared weights; nodes.compile says what was simulated"
 SIMULATED = "the chip is simulated here, and a simulator's times and memory are not the chip's"
 
 
@@ -89,8 +90,9 @@ def measures(
     if load_pass(result.pass_name).compiles:
         graphs = {"model": result.name, "graphs": result.inputs["model"]}
         wanted.append(Draft(AGREEMENT, AGREEMENT, {}, graphs, "what compiling changed"))
-    if not reference and simulated and window_s > SIMULATED_WINDOW_S:
-        off |= dict.fromkeys(("quality", "parity", AGREEMENT), TOO_LONG)
+    if not reference and simulated and (window_s > SIMULATED_WINDOW_S or _shares(config, result)):
+        why = UNLOADABLE if _shares(config, result) else TOO_LONG
+        off |= dict.fromkeys(("quality", "parity", AGREEMENT), why)
     if not reference and simulated:
         off |= dict.fromkeys(("latency", "memory", "profile"), SIMULATED)
     if config.decoder.name == "all_in_one" and not reference:
@@ -106,6 +108,12 @@ def measures(
         off |= {draft.name: why for draft in wanted if draft.name in without_data}
     _switch_off(config, wanted, off)
     return wanted
+
+
+def _shares(config: Config, result: Draft) -> bool:
+    """Whether the user asks for binaries with shared weights."""
+    edit = read_edits(config.nodes).get(result.name)
+    return edit is not None and bool(edit.params.get("share_weights"))
 
 
 def _on_device(config: Config, result: str, off: dict[str, str]) -> list[Draft]:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned
 from pocket_opt.worker import silent
 
-GRAPHS = ("encoder", "prefill", "decoder")
+TEXT = ("prefill", "decoder")
+GRAPHS = ("encoder", *TEXT)
 AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_backup_buffer_sharing")
 """Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
 
@@ -45,6 +47,8 @@ class CompileQnnParams:
         vtcm_mb: MB of the NPU's fast memory.
         optimization: how hard the compiler tries, 0 to 3.
         allow_fallback: let the CPU compute what the NPU cannot.
+        share_weights: put `prefill` and `decoder` into one binary, in which their weights lie once. The simulator
+            cannot load such a binary; what is checked are binaries of each alone, made of the same graphs.
         options: further options of the provider; see qnn/options.py.
         simulate_below: products in one call of a graph up to which the check runs it whole; 0 runs none.
     """
@@ -55,6 +59,7 @@ class CompileQnnParams:
     vtcm_mb: int = planned(0, instead=SOC)
     optimization: int = field(default=3, metadata={"at_least": 0, "at_most": 3})
     allow_fallback: bool = False
+    share_weights: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     simulate_below: float = neutral(4e9)
 
@@ -62,7 +67,7 @@ class CompileQnnParams:
 class CompileQnn(Pass[CompileQnnParams]):
     """Compiles one graph after the other, and checks each."""
 
-    version = 2
+    version = 3
     Params = CompileQnnParams
     compiles = True
     tools = ("onnx", "onnx_ir", "onnxruntime", "onnxruntime-qnn", "numpy")
@@ -72,6 +77,13 @@ class CompileQnn(Pass[CompileQnnParams]):
         from pocket_opt.qnn.options import check_options
 
         check_options(params.options, where="options")
+        if params.share_weights and params.allow_fallback:
+            raise UserError(
+                "what the CPU computes has no part in a binary with shared weights",
+                where="share_weights",
+                allowed="share_weights=true, or allow_fallback=true",
+                fix="choose one of the two",
+            )
         if not (params.chip and params.soc_model and params.htp_arch and params.vtcm_mb):
             raise UserError(
                 "the compiler needs the chip and the generation of its NPU together",
@@ -105,6 +117,8 @@ class CompileQnn(Pass[CompileQnnParams]):
             artifact = artifact.with_component(name, component(wrapper, part))
             did[name]["bytes"] = artifact.size(name)
             progress(done, len(GRAPHS), "graphs")
+        if params.share_weights:
+            artifact, did["shared"] = _share(source, artifact, params)
         artifact = artifact.with_component(
             "generation", artifact.components["generation"], runtime="qnn", qnn=_about(params)
         )
@@ -129,20 +143,11 @@ def _compile(
     source: Path, wrapper: Path, part: Any, params: CompileQnnParams, least: float
 ) -> dict[str, Any]:
     """Compile one graph and check it, at least so near to the CPU's numbers; what was done."""
-    from pocket_opt.models.whisper.runner.qnn_backend import provider_options
     from pocket_opt.qnn import compilation
     from pocket_opt.qnn.shortening import shortened
     from pocket_opt.scratch import scratch
 
-    chip = {"soc_model": params.soc_model, "htp_arch": params.htp_arch}
-    making = provider_options(
-        chip,
-        {
-            **params.options,
-            "vtcm_mb": str(params.vtcm_mb),
-            "htp_graph_finalization_optimization_mode": str(params.optimization),
-        },
-    )
+    making = _making(params)
     compiled = compilation.compile_graph(source, wrapper, making, allow_fallback=params.allow_fallback)
     found: dict[str, Any] = {
         "npu_share": compiled.share,
@@ -164,6 +169,37 @@ def _compile(
         compiled = compilation.compile_graph(short, wrapper, making, allow_fallback=params.allow_fallback)
         spot = _simulate(short, wrapper, part, compiled, params, least)
     return {**found, **spot, "checked": f"{SPOT_POSITIONS} positions of the window; {spot['checked']}"}
+
+
+def _share(source: Artifact, artifact: Artifact, params: CompileQnnParams) -> tuple[Artifact, dict[str, int]]:
+    """The artifact with one binary in the place of those of TEXT; bytes before and after."""
+    from pocket_opt.qnn.compilation import compile_shared
+    from pocket_opt.qnn.context import component
+
+    before = sum(artifact.size(name) for name in TEXT)
+    for alone in {file for name in TEXT for file in artifact.components[name].files}:
+        (artifact.root / alone).unlink()
+    wrappers = {source.path(name): artifact.path(name) for name in TEXT}
+    compile_shared(wrappers, _making(params))
+    for name in TEXT:
+        artifact = artifact.with_component(name, component(artifact.path(name), source.components[name]))
+    files = {file for name in TEXT for file in artifact.components[name].files}
+    after = sum((artifact.root / file).stat().st_size for file in files)
+    return artifact, {"bytes_before": before, "bytes_after": after}
+
+
+def _making(params: CompileQnnParams) -> dict[str, str]:
+    """What the provider is told to compile."""
+    from pocket_opt.models.whisper.runner.qnn_backend import provider_options
+
+    return provider_options(
+        {"soc_model": params.soc_model, "htp_arch": params.htp_arch},
+        {
+            **params.options,
+            "vtcm_mb": str(params.vtcm_mb),
+            "htp_graph_finalization_optimization_mode": str(params.optimization),
+        },
+    )
 
 
 def _simulate(
@@ -199,6 +235,7 @@ def _about(params: CompileQnnParams) -> dict[str, Any]:
         "vtcm_mb": params.vtcm_mb,
         "graphs": list(GRAPHS),
         "allow_fallback": params.allow_fallback,
+        "share_weights": params.share_weights,
         "run_options": {key: value for key, value in params.options.items() if key in AT_RUN_TIME},
         "provider": onnxruntime_qnn.__version__,
     }

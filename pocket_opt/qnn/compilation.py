@@ -19,7 +19,7 @@ import onnxruntime
 
 from pocket_opt.artifact import Component
 from pocket_opt.errors import PocketOptError
-from pocket_opt.models.whisper.runner.qnn_backend import open_npu_session
+from pocket_opt.models.whisper.runner.qnn_backend import SHARING, open_npu_session
 from pocket_opt.models.whisper.runner.transcript import RequestError
 from pocket_opt.onnx_graphs.exact_products import SESSION_ENTRIES
 from pocket_opt.onnx_graphs.inputs import random_inputs
@@ -28,6 +28,7 @@ from pocket_opt.qnn.context import left_out
 PARTITIONED = ("fallback to CPU EP has been explicitly disabled", "was not selected by that EP")
 """What ONNX Runtime says where the provider leaves nodes to others."""
 
+STOP_SHARING = "ep.stop_share_ep_contexts"
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 NAMED = 5
 
@@ -87,11 +88,34 @@ def compile_graph(
     return Compiled(session, tuple(left_out(wrapper)), operators, time.perf_counter() - began)
 
 
-def _compile(source: Path, wrapper: Path, options: Mapping[str, str], *, fallback: bool) -> Any:
+def compile_shared(graphs: Mapping[Path, Path], options: Mapping[str, str]) -> None:
+    """Compile graphs (source -> wrapper) into one binary beside the first wrapper, in which equal weights lie once.
+
+    Raises:
+        PocketOptError: the compiler fails.
+    """
+    sessions = []  # all must live until the last one has written the binary
+    for count, (source, wrapper) in enumerate(graphs.items(), start=1):
+        last = {STOP_SHARING: "1"} if count == len(graphs) else {}
+        try:
+            sessions.append(_compile(source, wrapper, options, fallback=False, sharing={**SHARING, **last}))
+        except RequestError as error:
+            raise _refused(source, error) from error
+
+
+def _compile(
+    source: Path,
+    wrapper: Path,
+    options: Mapping[str, str],
+    *,
+    fallback: bool,
+    sharing: Mapping[str, str] | None = None,
+) -> Any:
     entries = {
         "ep.context_enable": "1",
         "ep.context_embed_mode": "0",
         "ep.context_file_path": str(wrapper),
+        **(sharing or {}),
     }
     return open_npu_session(source, options, entries, fallback=fallback)
 

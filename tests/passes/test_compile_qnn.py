@@ -83,12 +83,25 @@ def test_options_of_run_time_are_handed_on_and_others_compiled_in(tmp_path: Path
     assert outcome.did["encoder"]["checked"].startswith("structure only")
 
 
+def test_shared_weights_lie_once_and_only_a_device_loads_them(tmp_path: Path) -> None:
+    outcome = run_pass("compile_qnn", static(), tmp_path, **ELITE, share_weights=True, simulate_below=0)
+    parts = outcome.artifact.components
+    assert parts["prefill"].files[1:] == parts["decoder"].files[1:] == ("prefill_qnn.bin",)
+    shared = outcome.did["shared"]
+    assert shared["bytes_after"] < 0.7 * shared["bytes_before"]
+    assert shared["bytes_before"] == sum(outcome.did[name]["bytes"] for name in ("prefill", "decoder"))
+    outcome.artifact.save()
+    with pytest.raises(PocketOptError, match="which only a device can load"):
+        open_runtime(outcome.artifact)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({**ELITE, "options": {"htp_archh": "79"}}, "'htp_archh'"),
         ({**ELITE, "htp_arch": 0}, "the chip and the generation of its NPU together"),
         ({}, "the chip and the generation of its NPU together"),
+        ({**ELITE, "share_weights": True, "allow_fallback": True}, "no part in a binary with shared weights"),
     ],
 )
 def test_what_fits_no_input_is_refused_when_planning(params: dict[str, object], message: str) -> None:

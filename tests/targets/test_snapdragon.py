@@ -148,6 +148,12 @@ def test_a_simulator_is_not_timed() -> None:
     assert plan("level=NONE").result == "source"
 
 
+def test_shared_weights_are_not_measured() -> None:
+    found = plan("level=BASIC", "nodes.compile.params.share_weights=true")
+    for name in ("quality", "parity", "agreement", "degradation"):
+        assert "cannot load binaries with shared weights" in found.off[name]
+
+
 def test_models_with_long_windows_are_checked_by_the_compiler_alone() -> None:
     own = ["target=snapdragon", "recipe=whisper_small", "recipe.model.weights=random", "level=BASIC"]
     found = plan_variant(load(own), own)

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .onnxruntime_backend import open_session
-from .static_backend import StaticBackend
+from .static_backend import TEXT, StaticBackend
 from .transcript import RequestError
 
 PROVIDER = "QNNExecutionProvider"
 SIMULATED = ("x86_64", "amd64")
 """Machines on which there is no NPU to be had but its simulator, which must be told which chip to be."""
+
+SHARING = {"ep.share_ep_contexts": "1"}
+"""Of sessions whose graphs lie in one binary."""
 
 NO_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 LAST_LINE = 400
@@ -100,8 +103,14 @@ def open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> Sta
     """The model that `table` (manifest or artifact description) describes; `threads` are those of the front end."""
     parts, about = table["components"], table["metadata"]["qnn"]
     options, session = provider_options(about, about["run_options"]), table["metadata"].get("session", {})
+    shared = bool(about.get("share_weights"))
+    if shared and platform.machine().lower() in SIMULATED:
+        raise RequestError(
+            "its binary holds several graphs with shared weights, which only a device can load"
+        )
     sessions = {"mel": open_session(directory / parts["mel"]["files"][0], session, threads)}
     for name in about["graphs"]:
         file = directory / parts[name]["files"][0]
-        sessions[name] = open_npu_session(file, options, fallback=about["allow_fallback"])
+        entries = SHARING if shared and name in TEXT else None
+        sessions[name] = open_npu_session(file, options, entries, fallback=about["allow_fallback"])
     return StaticBackend(sessions)
