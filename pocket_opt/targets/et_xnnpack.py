@@ -1,7 +1,7 @@
 """ExecuTorch with XNNPACK: one program for the CPUs of phones, boards and this machine.
 
 Every shape is fixed. 8 bits are dynamic, as for the CPU target's encoder: XNNPACK quantizes a row of activations as it
-comes, so nothing is calibrated. XNNPACK stores 32-bit or integer weights; 16 bits are what MEDIUM stores outside of it.
+comes, so nothing is calibrated. 16 bits are computed, where that costs nothing: in the decoder.
 """
 
 from __future__ import annotations

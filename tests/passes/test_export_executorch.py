@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from executorch_programs import checkpoint, lowered
 from exported_whisper import exported, run_pass
+from torch import nn
 
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.executorch_graphs.methods import constants
+from pocket_opt.executorch_graphs.quantization import compute_in_16_bits
+from pocket_opt.executorch_graphs.tables import ByteTable, FloatTable
 from pocket_opt.models.whisper.checkpoint import open_checkpoint
 from pocket_opt.models.whisper.runner.executorch_backend import open_program
 from pocket_opt.passes import load_pass
@@ -69,6 +73,48 @@ def test_components_are_methods_of_one_file_that_counts_once() -> None:
 def test_groups_that_xnnpack_cannot_take_are_refused(size: int) -> None:
     with pytest.raises(UserError, match=r"(?s)group_size.*multiple of 32"):
         STEP.check(STEP.Params(weights="int4", group_size=size))
+
+
+@pytest.mark.parametrize("weights", ["float32", "float16", "int4"])
+def test_static_activations_are_of_8_bits_alone(weights: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)weights={weights}.*activations=static with weights=int8"):
+        STEP.check(STEP.Params(weights=weights, activations="static"))
+    assert not STEP.calibrates(STEP.Params(weights="int8"))
+    assert STEP.calibrates(STEP.Params(weights="int8", activations="static"))
+
+
+def test_what_is_halved_is_a_method_with_linear_layers() -> None:
+    with pytest.raises(UserError, match=r"(?s)'enoder'.*encoder"):
+        STEP.check(STEP.Params(weights="float16", half=("enoder",)))
+
+
+@pytest.mark.nightly
+def test_static_activations_are_calibrated_on_what_the_model_says(tmp_path: Path) -> None:
+    params = {"weights": "int8", "activations": "static", "calibration_clips": 2}
+    outcome = run_pass(
+        "export_executorch", checkpoint(), tmp_path, calibration_path="sample:calibration", **params
+    )
+    methods = outcome.did["methods"]
+    assert methods["encoder"]["not_delegated"] == {}
+    assert not any("choose_qparams" in name for name in methods["encoder"]["delegated"])
+
+
+def test_16_bits_are_computed_between_32() -> None:
+    module = nn.Sequential(nn.Linear(32, 8), nn.Sequential(nn.Linear(8, 8)))
+    x = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    expected = module(x)
+    compute_in_16_bits(module)
+    assert {value.dtype for value in module.state_dict().values()} == {torch.float16}
+    assert module(x).dtype == torch.float32
+    torch.testing.assert_close(module(x), expected, atol=5e-3, rtol=1e-2)
+
+
+def test_rows_of_the_8_bit_table_are_nearly_those_of_the_embedding() -> None:
+    weight = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
+    table, tokens = ByteTable(weight), torch.tensor([3, 0, 19])
+    assert table.weight.dtype == torch.int8
+    torch.testing.assert_close(table(tokens), weight[tokens], atol=0.02, rtol=0)
+    torch.testing.assert_close(FloatTable(weight, half=True)(tokens), weight[tokens], atol=2e-3, rtol=1e-3)
 
 
 def test_a_shortened_audio_context_is_refused() -> None:

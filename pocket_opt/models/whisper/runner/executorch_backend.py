@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from .transcript import RequestError
 
 METHODS = ("mel", "encoder", "decoder")
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+Call = Callable[[Sequence[Any]], Sequence[Any]]
 CACHES = ("past_", "cross_", "new_")
 TOLD = 6
 """Lines of the runtime's own that an error shows."""
@@ -44,10 +45,15 @@ class Port:
 
 
 class MethodSession:
-    """A method of a program that is called as a session of ONNX Runtime is."""
+    """A method that is called as a session of ONNX Runtime is.
 
-    def __init__(self, program: Any, name: str, part: Mapping[str, Any]) -> None:
-        self._name, self._method = name, _load(program, name)
+    Args:
+        call: takes a list of tensors and gives one.
+        part: the method's ports, as a manifest tells them.
+    """
+
+    def __init__(self, name: str, call: Call, part: Mapping[str, Any]) -> None:
+        self._name, self._call = name, call
         self._inputs, self._outputs = ([_port(port) for port in part[side]] for side in ("inputs", "outputs"))
 
     def get_inputs(self) -> list[Port]:
@@ -67,7 +73,7 @@ class MethodSession:
             for port in self._inputs
         ]
         try:
-            results = self._method.execute(given)
+            results = self._call(given)
         except RuntimeError as error:
             raise RequestError(f"method '{self._name}' failed: {error}") from None
         found = {
@@ -97,7 +103,9 @@ class ExecutorchBackend(StaticBackend):
             self._programs = {name: open_program(file, threads, traced=True) for name in names}
         else:
             self._programs = dict.fromkeys(names, open_program(file, threads))
-        super().__init__({name: MethodSession(self._programs[name], name, parts[name]) for name in names})
+        super().__init__(
+            {name: MethodSession(name, _load(self._programs[name], name), parts[name]) for name in names}
+        )
         [audio] = self._sessions["mel"].get_inputs()
         self._samples = audio.shape[1]
 
@@ -144,7 +152,7 @@ def open_program(path: Path, threads: int = 0, *, traced: bool = False) -> Any:
             ) from None
 
 
-def _load(program: Any, name: str) -> Any:
+def _load(program: Any, name: str) -> Call:
     """A method of the program; RequestError where it is not in it, or needs what this runtime lacks."""
     if name not in program.method_names:
         raise RequestError(
@@ -152,7 +160,8 @@ def _load(program: Any, name: str) -> Any:
         )
     with native_words() as words:
         try:
-            return program.load_method(name)
+            call: Call = program.load_method(name).execute
+            return call
         except RuntimeError as error:
             raise RequestError(
                 f"method '{name}' needs a delegate or operators that this build of ExecuTorch does not have"
