@@ -40,6 +40,7 @@ def load_target(name: str, soc: Soc | None = None) -> Target:
         raise unknown_name("target", name, {*known, *target_names()}, where="target.name")
     chip = _soc(name)
     if chip:
+        _check_pair(soc or chip)
         return Snapdragon(name, soc or chip)
     if soc:
         raise UserError(
@@ -57,6 +58,18 @@ def _soc(name: str) -> Soc | None:
     path = groups.choices("target").get(name)
     table = groups.read_yaml(path).get("soc") if path else None
     return parse(Soc, table, where=f"{path}: soc") if table is not None else None
+
+
+def _check_pair(soc: Soc) -> None:
+    """Raise UserError where a known chip has another NPU than stated, which the compiler would ignore."""
+    for known in filter(None, map(_soc, groups.choices("target"))):
+        if known.soc_model == soc.soc_model and known.htp_arch != soc.htp_arch:
+            raise UserError(
+                f"soc_model {soc.soc_model} is the {known.chip}, whose NPU is v{known.htp_arch}, not v{soc.htp_arch}",
+                where="target.soc",
+                allowed="the numbers of one chip",
+                fix="change both, or choose the target of the chip that you mean",
+            )
 
 
 def require_installed(target: Target, intents: Intents) -> None:

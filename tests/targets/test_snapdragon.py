@@ -107,6 +107,8 @@ def test_a_chip_can_be_changed_for_one_run() -> None:
     ("lines", "message", "where"),
     [
         (("target.soc.htp_arch=72",), "'72'", "target.soc.htp_arch"),
+        (("target.soc.htp_arch=75",), "soc_model 69 is the SM8750, whose NPU is v79, not v75", "target.soc"),
+        (("target.soc.soc_model=57",), "soc_model 57 is the SM8650, whose NPU is v75, not v79", "target.soc"),
         (("target.soc.soc_model=0",), "'0'", "target.soc.soc_model"),
         (("target.soc.vtcm=4",), "did you mean 'target.soc.vtcm_mb'", "target.soc.vtcm"),
         (("nodes.compile.params.soc_model=30",), "'soc_model' is worked out when planning", "nodes.compile"),
