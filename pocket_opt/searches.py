@@ -20,12 +20,20 @@ def with_search(config: Config, drafts: Sequence[Draft]) -> list[Draft]:
     """`drafts`, with the search before the first quantizer where the configuration asks for one.
 
     Raises:
-        UserError: there is no quantizer, or no budget to keep to.
+        UserError: there is no quantizer, none that carries out what is searched for, or no budget to keep to.
     """
     if config.search.name == "none":
         return list(drafts)
     for place, draft in enumerate(drafts):
-        if OVERRIDES in {entry.name for entry in fields(load_pass(draft.pass_name).Params)}:
+        step = load_pass(draft.pass_name)
+        if OVERRIDES in {entry.name for entry in fields(step.Params)}:
+            if not step.searchable:
+                raise UserError(
+                    f"the search tries forms of weights alone, which '{draft.pass_name}' does not make",
+                    where="search=sensitivity",
+                    allowed="search=none on this target; overrides=FILE chooses bits by layer",
+                    fix="leave it out",
+                )
             search = _draft(config, draft.inputs["model"])
             behind = replace(draft, inputs={**draft.inputs, "model": SEARCH})
             return [*drafts[:place], search, behind, *drafts[place + 1 :]]

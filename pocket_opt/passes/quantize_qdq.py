@@ -46,9 +46,9 @@ class QuantizeQdqParams(Calibrated):
         rest: bits of all other activations: norms, attention, GELU, residuals.
         caches: bits of the keys and values that go from graph to graph.
         weights: bits of linear layers; what is smaller than the features' convolutions is not worth 4 bits.
+        kept: patterns of layers whose weights have 8 bits in any case; overrides come after it.
         embedding: bits of the token and position tables where they are looked up.
-        norms: 8 stores the scales of layer norms in 8 bits and what they add in 32, which every HTP takes; 16 both like
-            activations, which is nearer (0.3 dB) and refused by some of generation v68.
+        norms: 16 stores scales and shifts of layer norms like activations; 8 in 8 and 32 bits, for all of HTP v68.
         method: how a range follows from what was seen: "minmax" all of it, "percentile" without the outermost,
             "mse" the least squared error.
         percentile: share of the values in % that "percentile" keeps.
@@ -64,6 +64,7 @@ class QuantizeQdqParams(Calibrated):
     rest: Width = 16
     caches: Width = 16
     weights: Literal[8, 4] = 8
+    kept: tuple[str, ...] = ()
     embedding: Width = 16
     norms: Width = 16
     method: Literal["minmax", "percentile", "mse"] = "minmax"
@@ -80,6 +81,7 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
 
     version = 3
     Params = QuantizeQdqParams
+    searchable = False
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
 
     def check(self, params: QuantizeQdqParams) -> None:
@@ -117,7 +119,9 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
             graph = complete(_load(model, component))
             require_quantizable(graph, [node for node in graph if is_spared(node, rules)])
             names += [name for node in graph for name in names_of(node)]
-        require_matches(names, [rule.pattern for rule in params.overrides], "overrides")
+        require_matches(
+            names, [*params.kept, *(rule.pattern for rule in params.overrides)], "kept, overrides"
+        )
         clips = _clips(params)
         require_clips(clips, params.least_clips)
         require_room(model, len(clips), params.cache_mb)
@@ -193,7 +197,7 @@ def _components(model: Artifact, params: QuantizeQdqParams) -> tuple[str, ...]:
 
 
 def _rules(model: Artifact, params: QuantizeQdqParams) -> list[Rule]:
-    return [*searched(model), *params.overrides]
+    return [*(Rule(pattern, bits=8) for pattern in params.kept), *searched(model), *params.overrides]
 
 
 def _load(model: Artifact, component: str) -> ir.Graph:

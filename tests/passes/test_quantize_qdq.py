@@ -121,7 +121,7 @@ def test_the_same_bytes_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "least"),
     [
-        ({"weights": 4, "caches": 8}, 5),
+        ({"weights": 4, "caches": 8, "kept": ("proj_out",)}, 5),
         ({"activations": 8, "rest": 8, "caches": 8, "embedding": 8, "method": "percentile"}, 5),
     ],
 )
@@ -131,7 +131,8 @@ def test_fewer_bits_cost_decibels(tmp_path: Path, params: dict[str, Any], least:
     assert least < found < usual().did["agreement"]["logits_db"]
     decoder = outcome.did["components"]["decoder"]
     if params.get("weights") == 4:
-        assert decoder["weights"]["int4"] == usual().did["components"]["decoder"]["weights"]["int8"]
+        assert decoder["weights"]["int8"] == 1
+        assert decoder["weights"]["int4"] == usual().did["components"]["decoder"]["weights"]["int8"] - 1
         assert outcome.artifact.size("decoder") < usual().artifact.size("decoder")
     if params.get("caches") == 8:
         kinds = {port.name: port.dtype for port in outcome.artifact.components["decoder"].inputs}

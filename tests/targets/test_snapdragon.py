@@ -57,11 +57,18 @@ def test_integers_are_calibrated_before_they_are_compiled(name: str, level: str,
     found = plan(f"level={level}", target=name)
     quantizer = found.graph["qdq"]
     assert (quantizer.params["weights"], quantizer.params["activations"]) == (bits, 16)
+    assert quantizer.params["kept"] == ([] if level == "HIGH" else ["encoder.*_proj", "proj_out"])
     assert quantizer.params["norms"] == (8 if CHIPS[name][2] < 69 else 16)
     assert quantizer.params["caches"] == quantizer.params["embedding"] == (16 if level == "HIGH" else 8)
     assert quantizer.params["calibration_digest"]
     assert found.graph["compile"].inputs == {"model": "qdq"}
     assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq"}
+
+
+def test_a_search_for_weights_alone_is_refused_before_it_takes_its_time() -> None:
+    with pytest.raises(UserError, match="the search tries forms of weights alone") as caught:
+        plan("level=HIGH", "search=sensitivity", "budget.wer_delta=0.5")
+    assert caught.value.where == "search=sensitivity"
 
 
 def test_snapdragon_is_another_name_of_the_flagship() -> None:
