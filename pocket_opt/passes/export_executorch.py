@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact, Component, link_file
 from pocket_opt.errors import PocketOptError, UserError, unknown_name
-from pocket_opt.passes.base import Calibrated, Inputs, Outcome, Pass, Progress, positive
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pocket_opt.executorch_graphs.methods import Method
     from pocket_opt.models.whisper.checkpoint import Checkpoint
-    from pocket_opt.runtimes.calibration import Calibration
 
 FORMAT, FILE = "executorch", "model.pte"
 SETTINGS = ("generation_config.json", "config.json")
@@ -36,7 +35,7 @@ EXACT = ("mel",)
 
 
 @dataclass(frozen=True)
-class ExportExecutorchParams(Calibrated):
+class ExportExecutorchParams:
     """What the linear layers are.
 
     Attributes:
@@ -44,18 +43,13 @@ class ExportExecutorchParams(Calibrated):
         half: methods whose linear layers are computed in 16 bits with `weights=float16`. For one token that costs
             nothing and halves what is read; for a whole window it takes twice the time on a CPU without 16-bit
             arithmetic (x86 before AVX512-FP16, ARM before v8.2).
-        activations: of 8-bit layers: `dynamic`, a scale for each row as it comes, or `static`, one that calibration
-            found.
-        calibration_clips: how many are heard for static activations, spread evenly over the data set.
         group_size: weights that share a scale at 4 bits; a layer whose inputs are no multiple of it gets 8 bits.
         audio_context: only `full`: the encoder's shapes are fixed.
     """
 
     weights: Literal["float32", "float16", "int8", "int4"] = "float32"
     half: tuple[str, ...] = ("decoder",)
-    activations: Literal["dynamic", "static"] = "dynamic"
     group_size: int = 32
-    calibration_clips: int = positive(16)
     audio_context: Literal["full", "auto"] = "full"
 
 
@@ -83,20 +77,9 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
                 fix="set group_size=32",
             )
 
-        if params.activations == "static" and params.weights != "int8":
-            raise UserError(
-                f"XNNPACK takes no static activations with weights={params.weights}",
-                where="params.activations",
-                allowed="activations=static with weights=int8",
-                fix="set weights=int8, or activations=dynamic",
-            )
         unknown = [name for name in params.half if name not in HALVES]
         if unknown:
             raise unknown_name("method", unknown[0], HALVES, where="params.half")
-
-    def calibrates(self, params: ExportExecutorchParams) -> bool:
-        """Where scales of activations are fixed."""
-        return params.activations == "static"
 
     def requires(self, inputs: Inputs, params: ExportExecutorchParams) -> None:  # noqa: ARG002
         """The checkpoint is a complete Whisper."""
@@ -115,7 +98,10 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         source = inputs["model"]
         checkpoint = open_checkpoint(source.root)
         methods = _methods(checkpoint, params)
-        captured = _captured(source, methods, params, progress)
+        captured = {}
+        for done, (name, method) in enumerate(methods.items(), start=1):
+            captured[name] = _capture(name, method, params)
+            progress(done, len(methods), "methods")
         generation = json.loads(source.file("model", SETTINGS[0]).read_text(encoding="utf-8"))
         told = constants(checkpoint.dims, generation)
         report = lower(captured, told, workdir / FILE)
@@ -160,36 +146,20 @@ def _table(checkpoint: Checkpoint, params: ExportExecutorchParams) -> nn.Module:
     return FloatTable(weight, half=params.weights == "float16")
 
 
-def _captured(
-    source: Artifact, methods: dict[str, Method], params: ExportExecutorchParams, progress: Progress
-) -> dict[str, Any]:
-    """What is lowered of each method, quantized as asked."""
+def _capture(name: str, method: Method, params: ExportExecutorchParams) -> Any:
+    """What is lowered of a method, quantized as asked."""
     from pocket_opt.executorch_graphs import quantization
     from pocket_opt.executorch_graphs.lowering import capture
 
-    rest = {name: method for name, method in methods.items() if name not in EXACT}
-    captured = {name: capture(methods[name]) for name in EXACT}
+    if name in EXACT:
+        return capture(method)
     if params.weights == "int8":
-        dynamic = params.activations == "dynamic"
-        graphs = {name: quantization.observed(method, dynamic=dynamic) for name, method in rest.items()}
-        if not dynamic:
-            quantization.hear(graphs, rest, _calibration(source, params, progress), progress)
-        return captured | {name: quantization.in_8_bits(graphs[name], rest[name]) for name in rest}
-    for name, method in rest.items():
-        if params.weights == "int4":
-            quantization.quantize_4_bits(method.module, params.group_size)
-        if params.weights == "float16" and name in params.half:
-            quantization.compute_in_16_bits(method.module)
-    return captured | {name: capture(method) for name, method in rest.items()}
-
-
-def _calibration(source: Artifact, params: ExportExecutorchParams, progress: Progress) -> Calibration:
-    """What the source model says of the clips."""
-    from pocket_opt.data.planned import open_planned
-    from pocket_opt.runtimes.calibration import Calibration
-
-    clips = open_planned(params.calibration_path, params.calibration_digest)
-    return Calibration.hear(source, clips.limit(params.calibration_clips), progress)
+        return quantization.quantize_8_bits(method)
+    if params.weights == "int4":
+        quantization.quantize_4_bits(method.module, params.group_size)
+    if params.weights == "float16" and name in params.half:
+        quantization.compute_in_16_bits(method.module)
+    return capture(method)
 
 
 def _counts(report: dict[str, Any]) -> dict[str, Any]:

@@ -75,28 +75,9 @@ def test_groups_that_xnnpack_cannot_take_are_refused(size: int) -> None:
         STEP.check(STEP.Params(weights="int4", group_size=size))
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "int4"])
-def test_static_activations_are_of_8_bits_alone(weights: str) -> None:
-    with pytest.raises(UserError, match=rf"(?s)weights={weights}.*activations=static with weights=int8"):
-        STEP.check(STEP.Params(weights=weights, activations="static"))
-    assert not STEP.calibrates(STEP.Params(weights="int8"))
-    assert STEP.calibrates(STEP.Params(weights="int8", activations="static"))
-
-
 def test_what_is_halved_is_a_method_with_linear_layers() -> None:
     with pytest.raises(UserError, match=r"(?s)'enoder'.*encoder"):
         STEP.check(STEP.Params(weights="float16", half=("enoder",)))
-
-
-@pytest.mark.nightly
-def test_static_activations_are_calibrated_on_what_the_model_says(tmp_path: Path) -> None:
-    params = {"weights": "int8", "activations": "static", "calibration_clips": 2}
-    outcome = run_pass(
-        "export_executorch", checkpoint(), tmp_path, calibration_path="sample:calibration", **params
-    )
-    methods = outcome.did["methods"]
-    assert methods["encoder"]["not_delegated"] == {}
-    assert not any("choose_qparams" in name for name in methods["encoder"]["delegated"])
 
 
 def test_16_bits_are_computed_between_32() -> None:
