@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_devices import device_root
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.evaluation.result import read_result
 from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import execute
 
+__all__ = ["device_root"]
 SHORT: dict[str, dict[str, Any]] = {
     "latency": {"new_tokens": 2, "max_repeats": 1},
     "memory": {"seconds": (1.0,), "new_tokens": 1},
     "parity": {"clips": 1, "max_new_tokens": 2},
     "quality": {"max_new_tokens": 2},
+    "on_device": {"max_new_tokens": 2, "address": "ssh:anna@pi", "python": sys.executable},
 }
 
 
@@ -27,7 +31,7 @@ OF_SPEECH = [name for name in MEASUREMENTS if load_pass(name).limits and not nam
 
 @pytest.mark.parametrize("name", OF_SPEECH)
 def test_every_limit_is_measured(
-    name: str, source: Artifact, exported: Artifact, data: Path, tmp_path: Path
+    name: str, source: Artifact, exported: Artifact, data: Path, tmp_path: Path, device_root: Path
 ) -> None:
     inputs = {"model": replace(exported, metadata={**exported.metadata, "weights": "pretrained"})}
     if name == "degradation":
@@ -44,5 +48,5 @@ def test_every_limit_is_measured(
 def _measured(name: str, inputs: dict[str, Artifact], data: Path, workdir: Path) -> Artifact:
     step = load_pass(name)
     workdir.mkdir()
-    own = {"data_path": str(data)} if name in ("quality", "parity") else {}
+    own = {"data_path": str(data)} if name in ("quality", "parity", "on_device") else {}
     return execute(step, inputs, step.Params(**own, **SHORT.get(name, {})), workdir).artifact
