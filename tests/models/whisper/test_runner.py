@@ -286,7 +286,9 @@ def test_session_settings_of_the_metadata_are_used(exported: Path, tmp_path: Pat
 def test_directories_without_a_model(tmp_path: Path, source: Artifact, exported: Path) -> None:
     with pytest.raises(RequestError, match=r"neither manifest\.json nor artifact\.json"):
         Whisper(tmp_path)
-    with pytest.raises(RequestError, match="made for the runtime 'transformers'; known are onnxruntime"):
+    with pytest.raises(
+        RequestError, match="made for the runtime 'transformers'; known are executorch, onnxruntime"
+    ):
         Whisper(source.root)
     table = json.loads((exported / "artifact.json").read_text())
     table["components"] = {name: table["components"][name] for name in ("encoder", "generation", "processor")}

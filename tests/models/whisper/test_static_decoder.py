@@ -50,7 +50,7 @@ def test_as_few_calls_as_fit(calls: tuple[int, ...], used: list[int]) -> None:
         assert inputs["position"].max() < 10
         return {"logits": np.ones((1, size, 5)), "new_key_0": np.full((1, 2, size, 3), len(made))}
 
-    decoder = StaticDecoder(dict.fromkeys(calls, call), {"past_key_0": (1, 2, 10, 3)}, np.float32)
+    decoder = StaticDecoder(dict.fromkeys(calls, call), {"past_key_0": (1, 2, 10, 3)}, np.float32, np.float32)
     (row,) = decoder.start([{}])
     assert decoder.decode(np.arange(9)[None], [row]).shape == (1, 9, 5)
     assert made == used
