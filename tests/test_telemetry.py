@@ -17,7 +17,6 @@ import pocket_opt
 
 PACKAGE = Path(pocket_opt.__file__).parent
 RUNNERS = PACKAGE / "models"
-OFF = "ORT_DISABLE_TELEMETRY"
 PROGRAMS = {
     "the package": "import pocket_opt.onnx_graphs.checks",
     "a worker": "from pocket_opt.worker import call; call('pocket_opt.runtimes.onnxruntime:probe', {}, timeout_s=60)",
@@ -33,17 +32,17 @@ PROGRAMS = {
 }
 
 
-def traces(program: str, tmp_path: Path, **environment: str) -> set[str]:
+def traces(program: str, tmp_path: Path) -> set[str]:
     """What a program leaves in the home and the temporary directory of its user."""
     places = {name: tmp_path / name for name in ("home", "temporary", "ours")}
     for place in places.values():
         place.mkdir()
-    known = {name: value for name, value in os.environ.items() if name not in {OFF, "XDG_CACHE_HOME"}}
+    # Nothing else of this environment: where a variable such as CI is set, nothing is reported anyway.
     own = {"HOME": "home", "TMPDIR": "temporary", "POCKET_OPT_HOME": "ours"}
-    known |= {name: str(places[place]) for name, place in own.items()}
+    known = {"PATH": os.environ["PATH"]} | {name: str(places[place]) for name, place in own.items()}
     subprocess.run(
         [sys.executable, "-c", program, str(exported().root)],
-        env={**known, "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        env={**known, "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"},
         check=True,
         capture_output=True,
         timeout=120,
