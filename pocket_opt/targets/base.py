@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pocket_opt.config.schema import Decoder, Intents
@@ -50,6 +50,24 @@ def not_of_any(target: str) -> UserError:
         allowed="target=cpu",
         fix="choose target=cpu, whose graphs are those of ONNX",
     )
+
+
+def unless_source(intents: Intents, steps: Sequence[Step]) -> list[Step]:
+    """`steps`, all off where the level keeps the source model."""
+    if intents.format == "target":
+        return list(steps)
+    return [replace(step, off="this level keeps the source model in its own framework") for step in steps]
+
+
+def check_decoder(decoder: Decoder, intents: Intents, elsewhere: Mapping[str, str], allowed: str) -> None:
+    """Raise UserError for a decoder that is for other targets; `elsewhere` says of each why."""
+    if decoder.name in elsewhere and intents.format == "target":
+        raise UserError(
+            elsewhere[decoder.name],
+            where=f"decoder={decoder.name}",
+            allowed=allowed,
+            fix="choose decoder=kv_cache, or target=cpu",
+        )
 
 
 @dataclass(frozen=True)

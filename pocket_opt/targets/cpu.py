@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.targets.base import Architecture, Package, Step
+from pocket_opt.targets.base import Architecture, Package, Step, unless_source
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 FUSED_AS = {
@@ -63,7 +63,7 @@ class Cpu:
             steps.append(Step("compose", "compose_all_in_one", {"audio": decoder.audio}, why))
         if decoder.name == "static":
             steps = [_with_prefill(step) for step in steps]
-        return _if_exported(intents, steps)
+        return unless_source(intents, steps)
 
     def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:
         """Export by Optimum, fuse by ONNX Runtime's patterns, quantize all graphs alike, store the rest in 16 bits."""
@@ -79,7 +79,7 @@ class Cpu:
             if not patterns
             else "",
         )
-        return _if_exported(
+        return unless_source(
             intents,
             [
                 Step("export", "optimum_export", {"merged": False}, "any architecture that Optimum supports"),
@@ -102,13 +102,6 @@ class Cpu:
                 _half(intents, EVERY),
             ],
         )
-
-
-def _if_exported(intents: Intents, steps: list[Step]) -> list[Step]:
-    """`steps`, all off where the level keeps the source model."""
-    if intents.format == "target":
-        return steps
-    return [replace(step, off="this level keeps the source model in its own framework") for step in steps]
 
 
 def _with_prefill(step: Step) -> Step:

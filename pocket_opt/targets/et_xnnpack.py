@@ -6,11 +6,8 @@ comes, so nothing is calibrated. 16 bits are computed, where that costs nothing:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.errors import UserError
-from pocket_opt.targets.base import Architecture, Package, Step, not_of_any
+from pocket_opt.targets.base import Architecture, Package, Step, check_decoder, not_of_any, unless_source
 
 INSTALL = "pip install 'pocket_opt[executorch]'"
 WEIGHTS = {"fp16": "float16", "int8": "int8", "int4": "int4"}
@@ -32,13 +29,7 @@ class EtXnnpack:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """One step: the program is the first thing that can be stored."""
-        if decoder.name in ELSEWHERE and intents.format == "target":
-            raise UserError(
-                ELSEWHERE[decoder.name],
-                where=f"decoder={decoder.name}",
-                allowed="kv_cache, static (the same here: a cache of full length)",
-                fix="choose decoder=kv_cache, or target=cpu",
-            )
+        check_decoder(decoder, intents, ELSEWHERE, "kv_cache, static (the same here: a cache of full length)")
         weights = WEIGHTS.get(intents.weights, "float32")
         step = Step(
             "program",
@@ -46,9 +37,7 @@ class EtXnnpack:
             {"weights": weights},
             "one .pte, delegated to XNNPACK" + (f", with {weights} weights" if weights in WEIGHTS else ""),
         )
-        if intents.format == "source":
-            return [replace(step, off="this level keeps the source model in its own framework")]
-        return [step]
+        return unless_source(intents, [step])
 
     def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
         """None: only the modules of a family are known to lower well."""

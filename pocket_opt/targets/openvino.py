@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.errors import UserError
-from pocket_opt.targets.base import Architecture, Package, Step, not_of_any
+from pocket_opt.targets.base import Architecture, Package, Step, check_decoder, not_of_any, unless_source
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 INSTALL = "pip install 'pocket_opt[openvino]'"
@@ -34,13 +33,7 @@ class OpenVino:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """Export, convert, compress the weights, store the rest in 16 bits."""
-        if decoder.name in ELSEWHERE and intents.format == "target":
-            raise UserError(
-                ELSEWHERE[decoder.name],
-                where=f"decoder={decoder.name}",
-                allowed="kv_cache, basic",
-                fix="choose decoder=kv_cache, or target=cpu",
-            )
+        check_decoder(decoder, intents, ELSEWHERE, "kv_cache, basic")
         bits = WEIGHT_BITS.get(intents.weights)
         half = "fp16" in (intents.weights, intents.rest)
         compression = Step(
@@ -56,11 +49,7 @@ class OpenVino:
             compression if bits else replace(compression, off="this level asks for no integer weights"),
             fp16 if half else replace(fp16, off="this level asks for no 16-bit storage"),
         ]
-        if intents.format == "source":
-            return [
-                replace(step, off="this level keeps the source model in its own framework") for step in steps
-            ]
-        return steps
+        return unless_source(intents, steps)
 
     def steps_of_any(self, intents: Intents, architecture: Architecture) -> list[Step]:  # noqa: ARG002
         """None: Optimum's graphs are not converted here."""
