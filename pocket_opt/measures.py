@@ -21,6 +21,9 @@ AGREEMENT = "agreement"
 FEW_CLIPS = {"clips": 2}
 """Of measurements in a simulator besides quality."""
 
+ALL_CORES = {"processes": 0}
+"""Of quality in a simulator, which computes a clip in seconds and leaves cores idle."""
+
 SIMULATED_WINDOW_S = 10.0
 TOO_LONG = (
     "the simulator takes minutes to hours for one window of this model; nodes.compile says what was simulated"
@@ -62,6 +65,7 @@ def measures(
         Draft(name, name, {}, {"model": result.name}, "measured on the result")
         for name in ("quality", "latency", "memory")
     ]
+    wanted[0] = replace(wanted[0], params=ALL_CORES if simulated else {})
     wanted.append(Draft("profile", "profile", {}, {"model": result.name}, "where the time goes"))
     wanted += _on_device(config, result.name, off)
     if not reference:

@@ -17,7 +17,7 @@ from pocket_opt.data.dataset import Dataset
 from pocket_opt.decoding_checks import check_decoding, check_words_timed
 from pocket_opt.devices import check_address
 from pocket_opt.errors import UserError, unknown_name
-from pocket_opt.evaluation.quality import DETECT
+from pocket_opt.evaluation.decoding import DETECT
 from pocket_opt.families import check_family
 from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, chain, read_edits

@@ -18,7 +18,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -89,6 +90,43 @@ def call(
         surroundings = {**(_apart() if folder else _as_here()), **(env or {})}
         with (place / "stderr").open("w+b") as stderr:
             return _supervise(job, stderr, python, surroundings, timeout_s, on_progress)
+
+
+def call_all(
+    task: str, payloads: Sequence[Mapping[str, Any]], *, on_progress: Callable[[int, int, str], None] = silent
+) -> list[Reply]:
+    """Run `task` with every payload at once, each in a child of its own; replies in their order.
+
+    Progress is that of all together. When one fails the others end at their next progress.
+
+    Raises:
+        WorkerError, PocketOptError, UserError: see `call`, of the child that failed first.
+    """
+    known: dict[int, tuple[int, int]] = {}
+    lock, failures = threading.Lock(), list[BaseException]()
+
+    def one(number: int) -> Reply:
+        def follow(done: int, total: int, unit: str) -> None:
+            with lock:
+                if failures:
+                    raise failures[0]
+                known[number] = done, total
+                if len(known) == len(payloads):  # before that the total is not known
+                    all_done, all_in_all = (sum(column) for column in zip(*known.values(), strict=True))
+                    on_progress(all_done, all_in_all, unit)
+
+        try:
+            return call(task, payloads[number], on_progress=follow)
+        except BaseException as error:
+            with lock:
+                failures.append(error)
+            raise
+
+    with ThreadPoolExecutor(len(payloads)) as pool:
+        runs = [pool.submit(one, number) for number in range(len(payloads))]
+    if failures:
+        raise failures[0]
+    return [run.result() for run in runs]
 
 
 def _supervise(

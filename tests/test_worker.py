@@ -19,7 +19,7 @@ import pytest
 
 from pocket_opt import worker, worker_child
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.worker import WorkerError, call
+from pocket_opt.worker import WorkerError, call, call_all
 
 TESTS = Path(__file__).resolve().parent
 
@@ -337,3 +337,22 @@ def test_a_child_whose_parent_is_gone_stops_at_once(tmp_path: Path) -> None:
 def test_elsewhere_than_on_linux_a_child_is_not_bound_to_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     worker_child._die_with_parent(-1)
+
+
+def test_several_children_work_at_once_and_answer_in_order() -> None:
+    seen: list[tuple[int, int, str]] = []
+    replies = call_all(
+        "worker_tasks:double",
+        [{"number": number} for number in range(3)],
+        on_progress=lambda *done: seen.append(done),
+    )
+    assert [reply.value["doubled"] for reply in replies] == [0, 2, 4]
+    assert seen[-1] == (6, 6, "clips")
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+
+
+def test_when_one_child_fails_the_others_end_with_its_error() -> None:
+    began = time.monotonic()
+    with pytest.raises(PocketOptError, match="the graph is invalid"):
+        call_all("worker_tasks:fail_or_work_on", [{"fails": fails} for fails in (False, True)])
+    assert time.monotonic() - began < 30

@@ -122,3 +122,12 @@ if __name__ == "__main__":
     from pocket_opt import worker
 
     print(json.dumps(worker.call(sys.argv[1], json.loads(sys.argv[2])).value))
+
+
+def fail_or_work_on(payload: dict[str, Any], progress: Progress) -> None:
+    """Fail at once, or go on for minutes and tell of it."""
+    if payload["fails"]:
+        raise_failure(payload, progress)
+    for step in range(6_000):
+        progress(step, 6_000, "steps")
+        time.sleep(0.05)

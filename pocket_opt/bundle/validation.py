@@ -21,7 +21,7 @@ from pocket_opt.identity import file_digest
 from pocket_opt.models.sources import OPTIMUM
 
 if TYPE_CHECKING:
-    from pocket_opt.evaluation.quality import Job
+    from pocket_opt.evaluation.decoding import Job
 
 SAMPLE_CLIPS = "sample:evaluation"
 HYPOTHESES = "hypotheses.jsonl"
@@ -194,7 +194,8 @@ def transcribe_clips(payload: Mapping[str, Any], progress: Any) -> dict[str, Any
     from pocket_opt.bundle.loaded import LoadedModel
     from pocket_opt.config.parsing import parse
     from pocket_opt.data.dataset import Dataset
-    from pocket_opt.evaluation import quality
+    from pocket_opt.evaluation.decoding import decode, select_jobs
+    from pocket_opt.evaluation.quality import QualityParams
 
     model = LoadedModel(payload["bundle"])
     loaded = {"load_s": model.runtime.load_seconds}
@@ -202,11 +203,11 @@ def transcribe_clips(payload: Mapping[str, Any], progress: Any) -> dict[str, Any
         noise = np.random.default_rng(0).normal(0, 0.05, round(NOISE_S * model.runtime.sample_rate))
         heard = model.transcribe(noise.astype(np.float32), max_new_tokens=16).result
         return {**loaded, "what": f"{NOISE_S:g} s of noise ({len(heard.tokens)} tokens)", "answers": []}
-    params = parse(quality.QualityParams, payload["params"], where=QUALITY)
+    params = parse(QualityParams, payload["params"], where=QUALITY)
     clips = Dataset.open(params.data_path).limit(params.limit)
-    jobs, _ = quality.select_jobs(model.runtime.prompt, clips, params)
+    jobs, _ = select_jobs(model.runtime.prompt, clips, params)
     jobs = first_batches(jobs, params.batch_size, payload["clips"])
-    said = quality.decode(model.runtime, jobs, params, progress)
+    said = decode(model.runtime, jobs, params, progress)
     answers = [[job.clip.id, job.task, list(one.tokens)] for job, one in zip(jobs, said, strict=True)]
     return {**loaded, "what": f"{len(jobs)} clips and tasks", "answers": answers}
 

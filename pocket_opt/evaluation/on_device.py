@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +20,10 @@ from pocket_opt.data.planned import open_planned
 from pocket_opt.devices import open_device
 from pocket_opt.errors import PocketOptError
 from pocket_opt.evaluation import hypotheses
+from pocket_opt.evaluation.decoding import DecodingParams, Job, batches, select_jobs
 from pocket_opt.evaluation.error_rates import quality_metrics
 from pocket_opt.evaluation.hypotheses import write_hypotheses
-from pocket_opt.evaluation.quality import (
-    Job,
-    QualityParams,
-    Scorer,
-    random_metrics,
-    select_jobs,
-    spelling_table,
-)
+from pocket_opt.evaluation.quality import Scorer, random_metrics, spelling_table
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.timing import percentile
 from pocket_opt.models.standalone import RUNNER, runner_files
@@ -52,7 +45,7 @@ PROBE = (
 
 
 @dataclass(frozen=True)
-class OnDeviceParams(QualityParams):
+class OnDeviceParams(DecodingParams):
     """What to decode, as for `quality`, and where.
 
     Attributes:
@@ -163,21 +156,12 @@ def _transcribe(
 ) -> list[Heard]:
     """What the device hears, in the order of the jobs."""
     found: dict[int, Heard] = {}
-    for numbers in _batches(jobs):
+    for numbers in batches(jobs, AT_ONCE):
         words = [params.python, RUNNER, *_flags(jobs[numbers[0]], params), *map(_clip, numbers)]
         printed = device.run(f"cd {shlex.quote(place)} && {shlex.join(words)}", timeout_s=None)
         found.update(zip(numbers, map(_read, _lines(printed, len(numbers), device)), strict=True))
         progress(len(found), len(jobs), "clips on the device")
     return [found[number] for number in range(len(jobs))]
-
-
-def _batches(jobs: Sequence[Job]) -> Iterator[list[int]]:
-    """Numbers of jobs that one call can do: of one task and language."""
-    alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    for number, job in enumerate(jobs):
-        alike[job.task, job.language].append(number)
-    for numbers in alike.values():
-        yield from (numbers[first : first + AT_ONCE] for first in range(0, len(numbers), AT_ONCE))
 
 
 def _flags(job: Job, params: OnDeviceParams) -> Iterable[str]:

@@ -12,8 +12,9 @@ from whisper_fixtures import tiny_checkpoint
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Clip
 from pocket_opt.errors import PocketOptError
+from pocket_opt.evaluation.decoding import Job
 from pocket_opt.evaluation.hypotheses import Hypothesis, read_hypotheses
-from pocket_opt.evaluation.quality import PASS, Job, QualityParams, Scorer
+from pocket_opt.evaluation.quality import PASS, QualityParams, Scorer
 from pocket_opt.evaluation.result import read_result
 from pocket_opt.passes.base import execute
 from pocket_opt.runtimes.base import Transcript
@@ -54,6 +55,16 @@ def test_every_clip_is_transcribed_in_order_and_translated_where_that_is_known(
         table["metrics"]
     )
     assert table["metrics"]["wer"]["n"] == 3
+
+
+def test_several_processes_hear_what_one_does(measure: Measure) -> None:
+    one, three = measure(batch_size=2), measure(batch_size=2, processes=3)
+    assert three[1] == one[1]
+    assert three[0]["metrics"] == one[0]["metrics"]
+
+
+def test_there_are_no_more_processes_than_batches(measure: Measure) -> None:
+    assert measure(batch_size=2, processes=50)[1] == measure(batch_size=2)[1]
 
 
 def test_the_batch_size_changes_no_token(measure: Measure) -> None:
