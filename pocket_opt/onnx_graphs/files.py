@@ -145,7 +145,7 @@ def new_node(
     module: str,
     op_type: str,
     inputs: Sequence[ir.Value | None],
-    attributes: Mapping[str, int] | None = None,
+    attributes: Mapping[str, int | Sequence[int]] | None = None,
     *,
     domain: str = "",
     outputs: int = 1,

@@ -152,13 +152,13 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
 
     def ensures(self, inputs: Inputs, params: QuantizeQdqParams, outcome: Outcome) -> None:
         """The graphs are valid, their weights finite, ports kept but for caches, and answers near the float ones."""
-        from pocket_opt.onnx_graphs.checks import check_finite, check_structure
+        from pocket_opt.onnx_graphs.checks import check_finite, check_ports_but_caches, check_structure
 
         least = LEAST_DB[min(_fewest(params), 2 * params.weights)]
         for name in outcome.did["components"]:
             check_structure(outcome.artifact.path(name), name)
             check_finite(outcome.artifact.path(name), name)
-            _check_ports(inputs["model"], outcome.artifact, name)
+            check_ports_but_caches(inputs["model"].components[name], outcome.artifact.components[name], name)
         for what, found in outcome.did["agreement"].items():
             if what.endswith("_db") and not found >= least:
                 raise PocketOptError(
@@ -192,8 +192,9 @@ def _described(artifact: Artifact, params: QuantizeQdqParams) -> Artifact:
 
 def _components(model: Artifact, params: QuantizeQdqParams) -> tuple[str, ...]:
     from pocket_opt.onnx_graphs.layers import named
+    from pocket_opt.onnx_graphs.static_values import float_nodes
 
-    return named(model, params.components)
+    return named(model, params.components, float_nodes)
 
 
 def _rules(model: Artifact, params: QuantizeQdqParams) -> list[Rule]:
@@ -277,24 +278,6 @@ def _compare(heard: Calibration, model: Artifact, quantized: Artifact) -> dict[s
         cosine = float(np.vdot(old, new) / max(float(np.linalg.norm(old) * np.linalg.norm(new)), 1e-30))
         did |= {f"{what}_db": round(sqnr_db(old, new), 2), f"{what}_cosine": round(cosine, 6)}
     return did | {"same_choice_percent": round(100 * float((old.argmax(-1) == new.argmax(-1)).mean()), 2)}
-
-
-def _check_ports(before: Artifact, after: Artifact, name: str) -> None:
-    """Raise PocketOptError where a port changed, but for the type of a cache."""
-    from pocket_opt.onnx_graphs.checks import check_ports
-    from pocket_opt.onnx_graphs.static_values import CACHES
-
-    part = after.components[name]
-    kinds = {
-        port.name: port.dtype for port in (*before.components[name].inputs, *before.components[name].outputs)
-    }
-    inputs, outputs = (
-        tuple(
-            replace(port, dtype=kinds[port.name]) if port.name.startswith(CACHES) else port for port in ports
-        )
-        for ports in (part.inputs, part.outputs)
-    )
-    check_ports(before.components[name], replace(part, inputs=inputs, outputs=outputs), name)
 
 
 PASS = QuantizeQdq()
