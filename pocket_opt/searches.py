@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
@@ -20,21 +21,14 @@ def with_search(config: Config, drafts: Sequence[Draft]) -> list[Draft]:
     """`drafts`, with the search before the first quantizer where the configuration asks for one.
 
     Raises:
-        UserError: there is no quantizer, none that carries out what is searched for, or no budget to keep to.
+        UserError: there is no quantizer, or no budget to keep to.
     """
     if config.search.name == "none":
         return list(drafts)
     for place, draft in enumerate(drafts):
         step = load_pass(draft.pass_name)
         if OVERRIDES in {entry.name for entry in fields(step.Params)}:
-            if not step.searchable:
-                raise UserError(
-                    f"the search tries forms of weights alone, which '{draft.pass_name}' does not make",
-                    where="search=sensitivity",
-                    allowed="search=none on this target; overrides=FILE chooses bits by layer",
-                    fix="leave it out",
-                )
-            search = _draft(config, draft.inputs["model"])
+            search = _draft(config, draft.inputs["model"], step.search_params)
             behind = replace(draft, inputs={**draft.inputs, "model": SEARCH})
             return [*drafts[:place], search, behind, *drafts[place + 1 :]]
     raise _no_quantizer("search=sensitivity", config)
@@ -46,7 +40,7 @@ def check_overrides_taken(nodes: Iterable[Node], config: Config) -> None:
         raise _no_quantizer(f"overrides={config.overrides}", config)
 
 
-def _draft(config: Config, model: str) -> Draft:
+def _draft(config: Config, model: str, told: Mapping[str, Any]) -> Draft:
     budget = config.level_budget
     if LIMIT not in budget:
         raise UserError(
@@ -55,7 +49,7 @@ def _draft(config: Config, model: str) -> Draft:
             allowed=f"budget.{LIMIT}=POINTS, e.g. 0.5",
             fix=f"set budget.{LIMIT}=0.5",
         )
-    params = {LIMIT: budget[LIMIT]}
+    params = {LIMIT: budget[LIMIT], **told}
     return Draft(
         SEARCH, "sensitivity_search", params, {"model": model}, "chooses the precision of each layer"
     )

@@ -82,13 +82,10 @@ class Constants:
 
     def _weight(self, name: str, node: ir.Node, value: ir.Value, bits: int) -> ir.Value:
         """A weight with one scale for each output channel."""
-        axis, array = _channel_axis(node), constant(value)
-        others = tuple(index for index in range(array.ndim) if index != axis)
-        limit, kind = 2 ** (bits - 1) - 1, ml_dtypes.int4 if bits == 4 else np.int8
-        scale = fitted_scales(array, others, limit)
-        levels = np.clip(np.rint(array / scale), -limit, limit).astype(np.int8).astype(kind)
+        axis, kind = _channel_axis(node), ml_dtypes.int4 if bits == 4 else np.int8
+        levels, scale = rounded(constant(value), axis, bits)
         self.counts[f"int{bits}"] += 1
-        return self._read(name, value, (levels, scale.ravel(), np.zeros(scale.size, kind)), axis)
+        return self._read(name, value, (levels.astype(kind), scale.ravel(), np.zeros(scale.size, kind)), axis)
 
     def _bias(self, name: str, node: ir.Node, value: ir.Value, bits: int) -> ir.Value:
         """A bias in 32 bits, on the grid of the products that it is added to; the weight is stored before it."""
@@ -119,6 +116,14 @@ class Constants:
         node = new_node(name, "DequantizeLinear", inputs, {} if axis is None else {"axis": axis})
         self._graph.insert_before(next(iter(self._graph)), node)
         return as_float(node, f"{name}.float", value.shape)
+
+
+def rounded(array: Array, axis: int, bits: int) -> tuple[Array, Array]:
+    """Levels (int8) of a weight in so many bits, and a scale for each channel of `axis`, with 1 on the others."""
+    others = tuple(index for index in range(array.ndim) if index != axis)
+    limit = 2 ** (bits - 1) - 1
+    scale = fitted_scales(array, others, limit)
+    return np.clip(np.rint(array / scale), -limit, limit).astype(np.int8), scale
 
 
 def fitted_scales(array: Array, axes: tuple[int, ...], limit: int) -> Array:

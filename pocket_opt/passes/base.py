@@ -83,7 +83,7 @@ class Pass(ABC, Generic[P]):
         inputs: names of the input edges, in order.
         optional: those of them that may be missing.
         compiles: its result computes what its input "model" computes, elsewhere; the two are compared.
-        searchable: for a quantizer that takes overrides: it carries out what `sensitivity_search` chooses.
+        search_params: for a quantizer that takes overrides: what `sensitivity_search` is told of what it can carry out.
         exclusive: it times or weighs, so no other such pass of this machine may run beside it.
         limits: metrics ("group.name") of which less is better, so that a budget may limit them; `*` stands for what
             the data or the model names.
@@ -97,7 +97,7 @@ class Pass(ABC, Generic[P]):
     inputs: ClassVar[tuple[str, ...]] = ("model",)
     optional: ClassVar[tuple[str, ...]] = ()
     compiles: ClassVar[bool] = False
-    searchable: ClassVar[bool] = True
+    search_params: ClassVar[Mapping[str, Any]] = {}
     exclusive: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError, UserError
@@ -79,9 +79,9 @@ class QuantizeQdqParams(Calibrated):
 class QuantizeQdq(Pass[QuantizeQdqParams]):
     """Observes and rewrites."""
 
-    version = 3
+    version = 4
     Params = QuantizeQdqParams
-    searchable = False
+    search_params: ClassVar = {"encoder_forms": ("static4",), "decoder_forms": ("static4",)}
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers")
 
     def check(self, params: QuantizeQdqParams) -> None:
@@ -154,7 +154,8 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
         """The graphs are valid, their weights finite, ports kept but for caches, and answers near the float ones."""
         from pocket_opt.onnx_graphs.checks import check_finite, check_ports_but_caches, check_structure
 
-        least = LEAST_DB[min(_fewest(params), 2 * params.weights)]
+        activations, weights = _fewest(inputs["model"], params)
+        least = LEAST_DB[min(activations, 2 * weights)]
         for name in outcome.did["components"]:
             check_structure(outcome.artifact.path(name), name)
             check_finite(outcome.artifact.path(name), name)
@@ -175,17 +176,21 @@ def _clips(params: QuantizeQdqParams) -> Dataset:
     return open_planned(params.calibration_path, params.calibration_digest).limit(params.calibration_clips)
 
 
-def _fewest(params: QuantizeQdqParams) -> int:
-    """The fewest bits that activations have somewhere."""
-    asked = [rule.activations for rule in params.overrides if isinstance(rule.activations, int)]
-    return min(params.activations, params.rest, params.caches, params.embedding, *asked)
+def _fewest(model: Artifact, params: QuantizeQdqParams) -> tuple[int, int]:
+    """The fewest bits that activations and weights have somewhere."""
+    rules = _rules(model, params)
+    activations = [rule.activations for rule in rules if isinstance(rule.activations, int)]
+    weights = [rule.bits for rule in rules if isinstance(rule.bits, int)]
+    widths = params.activations, params.rest, params.caches, params.embedding
+    return min(*widths, *activations), min([params.weights, *weights])
 
 
 def _described(artifact: Artifact, params: QuantizeQdqParams) -> Artifact:
     """`artifact` with what those who run or compile it should know, saved."""
     from pocket_opt.onnx_graphs.exact_products import with_exact_products
 
-    about = {"activations": _fewest(params), "weights": params.weights}
+    activations, weights = _fewest(artifact, params)
+    about = {"activations": activations, "weights": weights}
     metadata = {**with_exact_products(artifact).metadata, "quantization": about}
     return replace(artifact, metadata=metadata).save()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pocket_opt.search.listening import Listener
     from pocket_opt.search.path import Errors, Move
 
-Form = Literal["int8_dynamic", "int4_dynamic", "int8", "int4", "int2"]
+Form = Literal["int8_dynamic", "int4_dynamic", "int8", "int4", "int2", "static4"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SensitivitySearchParams(Calibrated):
     Attributes:
         wer_delta: words in % that may differ from the exact model's on the calibration clips and their copies.
         encoder_forms, decoder_forms: what layers may become; the dynamic ones make an encoder faster, weight-only
-            ones slower.
+            ones slower. Graphs that are quantized whole know "static4" only, against 8 bits.
         clips: how many calibration clips are used, spread evenly.
         noise_db: each clip is heard again with white noise at these signal-to-noise ratios: a model knows its own
             training clips too well to be judged on them alone.
@@ -60,7 +60,7 @@ class SensitivitySearchParams(Calibrated):
 class SensitivitySearch(Pass[SensitivitySearchParams]):
     """Measures, sorts, verifies."""
 
-    version = 2
+    version = 3
     Params = SensitivitySearchParams
     tools = ("onnx", "onnx_ir", "onnxruntime", "numpy", "tokenizers", "jiwer", "transformers")
 
@@ -156,6 +156,7 @@ class _Search:
     def summary(self, taken: int) -> dict[str, Any]:
         """What was tried, and what was chosen."""
         from pocket_opt.search.extent import expected
+        from pocket_opt.search.layers import FLOAT
         from pocket_opt.search.path import after
 
         forms = after(self._groups, self._moves[:taken])
@@ -164,7 +165,7 @@ class _Search:
             "moves": len(self._moves),
             "taken": taken,
             "forms": dict(Counter(forms.values())),
-            "matrix_bytes_fp16": self._bytes(0),
+            "matrix_bytes_fp16": sum(group.bytes_as(FLOAT) for group in self._groups),
             "matrix_bytes": self._bytes(taken),
             "expected_changed_words_percent": round(expected(self.errors[taken], trials), 3),
             "exact_wer": round(self._listener.wer(), 3),
@@ -202,7 +203,7 @@ def report(groups: Sequence[Group], moves: Sequence[Move], errors: Errors, wer_d
         form = forms[group.pattern]
         said = ", ".join(f"{key}: {_yaml(value)}" for key, value in group.rule(form).settings.items())
         note = ""
-        if form != FLOAT:
+        if (group.pattern, form) in errors:
             saved = group.bytes_as(FLOAT) - group.bytes_as(form)
             note = f"  # {form}, {errors[group.pattern, form]:.2e} nats, -{saved / 1000:.1f} kB"
         key = f"'{group.pattern}'" if "*" in group.pattern else group.pattern

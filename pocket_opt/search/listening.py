@@ -8,7 +8,7 @@ how many words differ from those that the exact model writes: no WER can change 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,20 @@ import numpy as np
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Clip
 from pocket_opt.evaluation.scoring import ErrorCounts, load_normalizer, word_counts
+from pocket_opt.models.whisper.runner.static_backend import TEXT, StaticBackend, StaticState
 from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.runtimes import open_runtime
 from pocket_opt.runtimes.base import DecodeOptions
 from pocket_opt.runtimes.calibration import MAX_NEW_TOKENS, decoder_inputs
 from pocket_opt.runtimes.teacher_forcing import force
+from pocket_opt.search.layers import is_static
 
 if TYPE_CHECKING:
     from pocket_opt.passes.base import Progress
     from pocket_opt.runtimes.base import Audio, Floats, Tokens
+
+    Decoder = Callable[[dict[str, Any], Tokens], Floats]
+    """What the encoder gave and tokens `[1, length]` from the start, to logits `[1, length, vocab]`."""
 
 CACHE_BYTES = 1_000_000_000
 """Encoder outputs and logits of the exact model that are kept; with more, fewer clips are teacher-forced."""
@@ -75,7 +80,7 @@ class Listener:
         self, artifact: Artifact, heard: Sequence[Utterance], forced: int, progress: Progress
     ) -> None:
         self._artifact, self._heard = artifact, heard
-        self._decoder = open_session(artifact, "decoder")
+        self._decoder = _open_decoder(artifact)
         runtime = open_runtime(artifact)
         self._exact = self._listen(runtime, heard[:: max(1, len(heard) // forced)], progress)
         self._texts = self._decode(runtime)
@@ -83,11 +88,11 @@ class Listener:
     def divergence(self, variant: Artifact, components: Collection[str]) -> float:
         """Mean KL divergence, in nats a token, of a variant in which only the graphs `components` differ."""
         encoder = open_session(variant, "encoder") if "encoder" in components else None
-        decoder = open_session(variant, "decoder") if "decoder" in components else self._decoder
+        decoder = _open_decoder(variant) if "decoder" in components else self._decoder
         total = count = 0.0
         for exact in self._exact:
             encoded = _outputs(encoder, self._features(exact.features)) if encoder else exact.encoded
-            logits = _logits(decoder, decoder_inputs(self._artifact, encoded, exact.tokens))
+            logits = decoder(encoded, exact.tokens)
             found = _log_softmax(logits[0, exact.prompt - 1 :])
             total += float(np.sum(np.exp(exact.log_probs) * (exact.log_probs - found)))
             count += len(found)
@@ -120,7 +125,7 @@ class Listener:
             forced = force(runtime, one.audio, one.language, MAX_NEW_TOKENS)
             features = runtime.features([one.audio])
             encoded = _outputs(encoder, self._features(features))
-            logits = _logits(self._decoder, decoder_inputs(self._artifact, encoded, forced.tokens))
+            logits = self._decoder(encoded, forced.tokens)
             log_probs = _log_softmax(logits[0, forced.prompt - 1 :])
             found.append(Exact(features, encoded, forced.tokens, forced.prompt, log_probs))
             kept += log_probs.nbytes + sum(array.nbytes for array in encoded.values())
@@ -152,9 +157,20 @@ def _outputs(session: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def _logits(session: Any, inputs: dict[str, Any]) -> Floats:
-    logits: Floats = session.run(["logits"], inputs)[0].astype(np.float32, copy=False)
-    return logits
+def _open_decoder(artifact: Artifact) -> Decoder:
+    """What feeds the decoder of `artifact`, which may have static shapes and take a token at a time."""
+    if is_static(artifact):
+        sessions = {name: open_session(artifact, name) for name in TEXT if name in artifact.components}
+        backend = StaticBackend(sessions)
+        return lambda encoded, tokens: backend.decode(tokens, StaticState([encoded], None))[0]
+    session = open_session(artifact, "decoder")
+
+    def call(encoded: dict[str, Any], tokens: Tokens) -> Floats:
+        inputs = decoder_inputs(artifact, encoded, tokens)
+        logits: Floats = session.run(["logits"], inputs)[0].astype(np.float32, copy=False)
+        return logits
+
+    return call
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pocket_opt.search.layers import FLOAT, Group
+from pocket_opt.search.layers import Group
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Move:
 
 
 Errors = Mapping[tuple[str, str], float]
-"""(pattern of a group, form) -> error that it adds alone, against float."""
+"""(pattern of a group, form) -> error that it adds alone, against that before any move."""
 
 
 def path(groups: Sequence[Group], errors: Errors) -> list[Move]:
@@ -39,13 +39,15 @@ def path(groups: Sequence[Group], errors: Errors) -> list[Move]:
 
 def after(groups: Sequence[Group], moves: Sequence[Move]) -> dict[str, str]:
     """Pattern -> form, once `moves` are made."""
-    return {group.pattern: FLOAT for group in groups} | {move.group.pattern: move.form for move in moves}
+    return {group.pattern: group.start for group in groups} | {
+        move.group.pattern: move.form for move in moves
+    }
 
 
 def _moves(group: Group, errors: Errors) -> list[Move]:
     forms = sorted(group.forms, key=group.bytes_as, reverse=True)
     found: list[Move] = []
-    at, error = FLOAT, 0.0
+    at, error = group.start, 0.0
     while True:
         options = [
             Move(group, form, errors[group.pattern, form] - error, group.bytes_as(at) - group.bytes_as(form))

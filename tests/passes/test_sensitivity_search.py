@@ -10,6 +10,7 @@ from exported_whisper import exported, graph, operators, run_pass
 from pocket_opt.artifact import Artifact
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import PocketOptError
+from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome
 from pocket_opt.precision import read_file, searched
 
@@ -21,7 +22,7 @@ def small() -> Artifact:
     return exported("kv_cache", 1, 1)
 
 
-def search(workdir: Path, wer_delta: float, model: Artifact | None = None) -> Outcome:
+def search(workdir: Path, wer_delta: float, model: Artifact | None = None, **params: object) -> Outcome:
     clips = str(Dataset.open("sample:calibration").source)
     return run_pass(
         "sensitivity_search",
@@ -29,7 +30,7 @@ def search(workdir: Path, wer_delta: float, model: Artifact | None = None) -> Ou
         workdir,
         wer_delta=wer_delta,
         calibration_path=clips,
-        **QUICK,
+        **{**QUICK, **params},
     )
 
 
@@ -69,6 +70,25 @@ def test_the_file_says_what_each_choice_costs(tmp_path: Path) -> None:
     assert lines[0].startswith("# Written by sensitivity_search: at most -1 % of")
     assert all("{bits: none}" in line for line in lines[3:])
     assert {rule.bits for rule in searched(Artifact.load(tmp_path))} == {"none"}
+
+
+def test_static_graphs_are_searched_between_8_and_4_bits(tmp_path: Path) -> None:
+    forms = {**load_pass("quantize_qdq").search_params, "granularity": "layer"}
+    model = exported("static", 1, 1)
+    everything = search(tmp_path / "all", 1000, model, **forms)
+    assert everything.did["forms"] == {"static4": everything.did["layers"]}
+    assert len({rule.pattern for rule in searched(everything.artifact)}) == everything.did["layers"]
+    nothing = search(tmp_path / "none", -1, model, **forms)
+    assert nothing.did["forms"] == {"static8": everything.did["layers"]}
+    assert nothing.did["matrix_bytes"] > everything.did["matrix_bytes"]
+    clips = {"calibration_path": str(Dataset.open("sample:calibration").source), "calibration_clips": 2}
+    small4, large8 = (
+        run_pass("quantize_qdq", found.artifact, tmp_path / name, **clips, least_clips=2)
+        for name, found in (("4", everything), ("8", nothing))
+    )
+    for graph_name in ("encoder", "prefill", "decoder"):
+        assert "int4" in small4.did["components"][graph_name]["weights"]
+        assert "int4" not in large8.did["components"][graph_name]["weights"]
 
 
 def test_a_model_that_is_quantized_already_is_refused(tmp_path: Path) -> None:

@@ -65,10 +65,11 @@ def test_integers_are_calibrated_before_they_are_compiled(name: str, level: str,
     assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq"}
 
 
-def test_a_search_for_weights_alone_is_refused_before_it_takes_its_time() -> None:
-    with pytest.raises(UserError, match="the search tries forms of weights alone") as caught:
-        plan("level=HIGH", "search=sensitivity", "budget.wer_delta=0.5")
-    assert caught.value.where == "search=sensitivity"
+def test_a_search_chooses_between_8_and_4_bits_before_graphs_are_quantized() -> None:
+    found = plan("level=HIGH", "search=sensitivity", "budget.wer_delta=0.5")
+    assert found.graph["search"].inputs == {"model": "export"}
+    assert found.graph["qdq"].inputs == {"model": "search"}
+    assert found.graph["search"].params["encoder_forms"] == ["static4"]
 
 
 def test_snapdragon_is_another_name_of_the_flagship() -> None:
