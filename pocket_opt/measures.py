@@ -31,6 +31,8 @@ TOO_LONG = (
 """Why a model whose window is longer is not run clip by clip: the encoder of whisper-tiny takes three minutes."""
 
 UNLOADABLE = "the simulator cannot load binaries with shared weights; nodes.compile says what was simulated"
+UNTIMED = {"torchscript": "the lite interpreter tells no times of its operators"}
+"""Targets whose runtimes have no profiler, and why."""
 SIMULATED = "the chip is simulated here, and a simulator's times and memory are not the chip's"
 
 
@@ -99,6 +101,8 @@ def measures(
         off |= dict.fromkeys(("quality", "parity", AGREEMENT), why)
     if not reference and simulated:
         off |= dict.fromkeys(("latency", "memory", "profile"), SIMULATED)
+    if not reference and config.target.name in UNTIMED:
+        off["profile"] = UNTIMED[config.target.name]
     if config.decoder.name == "all_in_one" and not reference:
         off["profile"] = "one graph holds all phases; profile decoder=kv_cache, whose graphs are in it"
     without_data = ("quality", BASELINE + "quality", "degradation")

@@ -12,12 +12,14 @@ from whisper_fixtures import tiny_checkpoint
 from pocket_opt.artifact import Artifact
 from pocket_opt.passes.base import Outcome
 
+SHAPE = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 64, "target_positions": 32}
+
 
 @cache
 def checkpoint() -> Artifact:
     """One layer each, so that tracing is quick."""
     folder = Path(mkdtemp(prefix="executorch-source-"))
-    return tiny_checkpoint(folder, encoder_layers=1, decoder_layers=1, d_model=64, target_positions=32)
+    return tiny_checkpoint(folder, **SHAPE)
 
 
 def lowered(weights: str = "float32") -> Outcome:

@@ -30,7 +30,10 @@ BACKENDS = {
     "extensions": {"onnxruntime_extensions"},
     "onnxruntime_backend": {"onnxruntime"},
     "openvino_backend": {"openvino"},
+    "method_backend": {"torch"},
     "qnn_backend": {"onnxruntime", "onnxruntime_qnn"},
+    "torchscript_backend": {"torch"},
+    "torchscript_listener": {"torch"},
     "transformers_model": {"torch", "transformers"},
 }
 """Modules of the runner -> what each needs besides numpy, tokenizers and soundfile."""
@@ -123,6 +126,7 @@ def test_heavy_libraries_are_not_loaded(arguments: list[str], tmp_path: Path) ->
 FOUNDATION = {"artifact", "digests", "disk", "errors", "home", "identity", "scratch", "shipped"}
 FOUNDATION |= {"budget", "precision", "worker", "worker_child"}
 MODELS = {"models", "runtimes", "data", "executorch_graphs", "onnx_graphs", "openvino_graphs", "qnn"}
+MODELS.add("torchscript_graphs")
 ALLOWED = {
     "errors": set(),
     "disk": {"errors"},

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pocket_opt.errors import PocketOptError
 from pocket_opt.executorch_graphs.methods import Method
 
 NO_WORK = ("getitem",)
@@ -40,11 +41,29 @@ def lower(captured: Mapping[str, Any], constants: Mapping[str, int], path: Path)
 
 
 def capture(method: Method) -> Any:
-    """`torch.export` of a method."""
+    """`torch.export` of a method.
+
+    Raises:
+        PocketOptError: it refuses the module, for instance because its steps depend on what it computes.
+    """
     import torch
 
-    with quiet(), torch.no_grad():
-        return torch.export.export(method.module.eval(), method.examples())
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(method.module.eval(), method.examples())
+    except Exception as error:  # of many types, which torch does not list
+        raise PocketOptError(
+            f"torch.export refuses this model: {_reason(error)}",
+            where=f"module {type(method.module).__name__}",
+            allowed="modules whose steps do not depend on what they compute",
+            fix="choose target=torchscript, whose programs keep loops and branches",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What torch says first, without the graph that it prints before, and its advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def delegation(graph: Any) -> dict[str, Any]:

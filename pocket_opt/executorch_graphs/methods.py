@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pocket_opt.artifact import Port
+from pocket_opt.artifact import Artifact, Component, Port, link_file
 from pocket_opt.executorch_graphs.decoder import Decoder
 from pocket_opt.executorch_graphs.encoder import Encoder
 from pocket_opt.executorch_graphs.mel import Mel
 from pocket_opt.models.whisper.checkpoint import SAMPLE_RATE, Checkpoint, WhisperDims
 
+SETTINGS = ("generation_config.json", "config.json")
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 
 
@@ -60,6 +62,24 @@ def whisper_methods(checkpoint: Checkpoint, table: nn.Module) -> dict[str, Metho
         "encoder": Method(Encoder(checkpoint), (features,), (hidden, *cross)),
         "decoder": Method(Decoder(checkpoint, table), (*token, *caches), (logits, *new)),
     }
+
+
+def described(source: Artifact, methods: Mapping[str, Method], program: Path, runtime: str) -> Artifact:
+    """The file `program` as an artifact beside it: methods as components, processor, two configuration files."""
+    workdir = program.parent
+    artifact = source.carry(workdir, without=("model",))
+    for name in SETTINGS:
+        link_file(source.file("model", name), workdir / name)
+    for name, method in methods.items():
+        part = Component(runtime, (program.name,), method.inputs, method.outputs)
+        artifact = artifact.with_component(name, part)
+    return artifact.with_component(
+        "generation",
+        Component("json", SETTINGS),
+        runtime=runtime,
+        decoder="static",
+        audio_context="full",
+    )
 
 
 def constants(dims: WhisperDims, generation: Mapping[str, Any]) -> dict[str, int]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocket_opt.artifact import Artifact, Component, link_file
 from pocket_opt.errors import PocketOptError, UserError, unknown_name
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from pocket_opt.executorch_graphs.methods import Method
     from pocket_opt.models.whisper.checkpoint import Checkpoint
 
-FORMAT, FILE = "executorch", "model.pte"
-SETTINGS = ("generation_config.json", "config.json")
+RUNTIME, FILE = "executorch", "model.pte"
 LEAST_DB = {"float32": 80.0, "float16": 40.0, "int8": 12.0, "int4": 6.0}
 """Agreement with the modules in 32 bits on random inputs, below which the program is wrong, not only inexact."""
 INTEGERS = ("int8", "int4")
@@ -92,7 +90,8 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
     ) -> Outcome:
         """Capture one method after the other, then lower all of them into one file."""
         from pocket_opt.executorch_graphs.lowering import lower
-        from pocket_opt.executorch_graphs.methods import constants
+        from pocket_opt.executorch_graphs.methods import constants, described
+        from pocket_opt.models.layout import GENERATION_CONFIG
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
 
         source = inputs["model"]
@@ -102,10 +101,10 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         for done, (name, method) in enumerate(methods.items(), start=1):
             captured[name] = _capture(name, method, params)
             progress(done, len(methods), "methods")
-        generation = json.loads(source.file("model", SETTINGS[0]).read_text(encoding="utf-8"))
+        generation = json.loads(source.file("model", GENERATION_CONFIG).read_text(encoding="utf-8"))
         told = constants(checkpoint.dims, generation)
         report = lower(captured, told, workdir / FILE)
-        artifact = _described(source, methods, workdir)
+        artifact = described(source, methods, workdir / FILE, RUNTIME)
         did = {"constants": told, "bytes": artifact.size("decoder"), **_counts(report), "methods": report}
         return Outcome(artifact, did)
 
@@ -113,6 +112,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         """Run by ExecuTorch, every method answers like its module; XNNPACK took every product."""
         from pocket_opt.executorch_graphs.checks import require_agreement
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
+        from pocket_opt.models.whisper.runner.executorch_backend import ExecutorchBackend
 
         for name, counts in outcome.did["methods"].items():
             left = [kind for kind in counts["not_delegated"] if kind.endswith(PRODUCTS)]
@@ -123,7 +123,9 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
                     fix="report this with the versions of executorch and torch",
                 )
         methods = _methods(open_checkpoint(inputs["model"].root), ExportExecutorchParams())
-        require_agreement(methods, outcome.artifact, least_db=LEAST_DB[params.weights])
+        artifact = outcome.artifact
+        backend = ExecutorchBackend(artifact.root, artifact.describe(), 0)
+        require_agreement(methods, backend.session, least_db=LEAST_DB[params.weights])
 
 
 PRODUCTS = ("linear_default", "bmm_default", "addmm_default", "mm_default")
@@ -169,22 +171,6 @@ def _counts(report: dict[str, Any]) -> dict[str, Any]:
         for side in ("delegated", "not_delegated")
     )
     return {"delegated": taken, "not_delegated": left, "delegated_share": round(taken / (taken + left), 4)}
-
-
-def _described(source: Artifact, methods: dict[str, Method], workdir: Path) -> Artifact:
-    """The program, its methods as components, with the processor and the two configuration files."""
-    artifact = source.carry(workdir, without=("model",))
-    for name in SETTINGS:
-        link_file(source.file("model", name), workdir / name)
-    for name, method in methods.items():
-        artifact = artifact.with_component(name, Component(FORMAT, (FILE,), method.inputs, method.outputs))
-    return artifact.with_component(
-        "generation",
-        Component("json", SETTINGS),
-        runtime="executorch",
-        decoder="static",
-        audio_context="full",
-    )
 
 
 PASS = ExportExecutorch()

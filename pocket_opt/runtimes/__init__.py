@@ -16,6 +16,7 @@ RUNTIMES = {
     "onnxruntime": ("onnxruntime", "numpy", "tokenizers"),
     "openvino": ("openvino", "numpy", "tokenizers"),
     "qnn": ("onnxruntime", "onnxruntime-qnn", "numpy", "tokenizers"),
+    "torchscript": ("torch", "numpy", "tokenizers"),
     "transformers": ("transformers", "torch", "numpy", "tokenizers"),
 }
 """Runtime (and its module here) -> the distributions whose versions can change what it measures."""

@@ -13,7 +13,7 @@ INSTALL = "pip install 'pocket_opt[executorch]'"
 WEIGHTS = {"fp16": "float16", "int8": "int8", "int4": "int4"}
 ELSEWHERE = {
     "basic": "the shapes of an ExecuTorch program are fixed, and without a cache every token makes the input longer",
-    "all_in_one": "the loop, the rules and the text of a single file are operators that ONNX Runtime runs",
+    "all_in_one": "torch.export refuses a decoding loop: its end depends on what is heard; target=torchscript keeps it",
 }
 """Decoders of other targets, and why."""
 

@@ -1,8 +1,7 @@
 """The methods `mel`, `encoder`, `decoder` and, where it has one, `prefill` of one program, on the CPU with ExecuTorch.
 
-Every shape is fixed, so `static_backend` does the work; a method is opened here as what that calls a session. What the
-native code of the runtime says about an error goes to file descriptor 2 and not into the exception: it is caught and
-told.
+What the native code of the runtime says about an error goes to file descriptor 2 and not into the exception: it is
+caught and told.
 """
 
 from __future__ import annotations
@@ -11,79 +10,18 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-from .audio import Floats
-from .static_backend import TEXT, StaticBackend
+from .method_backend import Call, MethodBackend, MethodSession, program_file
 from .transcript import RequestError
 
-METHODS = ("mel", "encoder", "decoder")
-TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-Call = Callable[[Sequence[Any]], Sequence[Any]]
-CACHES = ("past_", "cross_", "new_")
 TOLD = 6
 """Lines of the runtime's own that an error shows."""
 
 
-@dataclass(frozen=True)
-class Port:
-    """An input or output as sessions name it; caches and tokens have a clip axis that the method leaves out.
-
-    Attributes:
-        own: the shape that the method takes or gives.
-    """
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    own: tuple[int, ...]
-
-
-class MethodSession:
-    """A method that is called as a session of ONNX Runtime is.
-
-    Args:
-        call: takes a list of tensors and gives one.
-        part: the method's ports, as a manifest tells them.
-    """
-
-    def __init__(self, name: str, call: Call, part: Mapping[str, Any]) -> None:
-        self._name, self._call = name, call
-        self._inputs, self._outputs = ([_port(port) for port in part[side]] for side in ("inputs", "outputs"))
-
-    def get_inputs(self) -> list[Port]:
-        """The inputs in the order of the method's arguments."""
-        return self._inputs
-
-    def get_outputs(self) -> list[Port]:
-        """The outputs in the order of the method's results."""
-        return self._outputs
-
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
-        """The outputs `names`, by default all, for arrays of the shapes that `get_inputs` tells; none is copied."""
-        import torch
-
-        given = [
-            torch.from_numpy(np.ascontiguousarray(feeds[port.name]).reshape(port.own))
-            for port in self._inputs
-        ]
-        try:
-            results = self._call(given)
-        except RuntimeError as error:
-            raise RequestError(f"method '{self._name}' failed: {error}") from None
-        found = {
-            port.name: result.numpy().reshape(port.shape)
-            for port, result in zip(self._outputs, results, strict=True)
-        }
-        return [found[name] for name in names or found]
-
-
-class ExecutorchBackend(StaticBackend):
+class ExecutorchBackend(MethodBackend):
     """The program of `directory`, as its `table` (manifest or artifact description) lists it.
 
     Args:
@@ -95,10 +33,7 @@ class ExecutorchBackend(StaticBackend):
         self, directory: Path, table: Mapping[str, Any], threads: int, *, traced: bool = False
     ) -> None:
         parts = table["components"]
-        if lacking := set(METHODS) - set(parts):
-            raise RequestError(f"{directory}: lists no {', '.join(sorted(lacking))} to run")
-        file = directory / parts["decoder"]["files"][0]
-        names = tuple(dict.fromkeys((*METHODS, *(name for name in TEXT if name in parts))))
+        file, names = program_file(directory, parts)
         if traced:
             self._programs = {name: open_program(file, threads, traced=True) for name in names}
         else:
@@ -106,13 +41,6 @@ class ExecutorchBackend(StaticBackend):
         super().__init__(
             {name: MethodSession(name, _load(self._programs[name], name), parts[name]) for name in names}
         )
-        [audio] = self._sessions["mel"].get_inputs()
-        self._samples = audio.shape[1]
-
-    def session(self, name: str) -> MethodSession:
-        """A method by its name."""
-        found: MethodSession = self._sessions[name]
-        return found
 
     def write_traces(self, folder: Path) -> dict[str, Path]:
         """Write the times of all calls so far as an ETDump for each method, where they were `traced`."""
@@ -120,13 +48,6 @@ class ExecutorchBackend(StaticBackend):
         for name, file in files.items():
             self._programs[name].write_etdump_result_to_file(str(file), str(folder / "unused"))
         return files
-
-    def features(self, batch: Floats | Sequence[Floats]) -> Floats:
-        """Log-mel `[batch, mels, frames]` of samples `[batch, samples]` that fill one window at most."""
-        clips = np.asarray(batch, np.float32)
-        fitted = np.zeros((len(clips), self._samples), np.float32)
-        fitted[:, : clips.shape[1]] = clips[:, : self._samples]
-        return np.concatenate([self._sessions["mel"].run(None, {"audio": row[None]})[0] for row in fitted])
 
 
 def open_backend(directory: Path, table: Mapping[str, Any], threads: int) -> ExecutorchBackend:
@@ -193,9 +114,3 @@ def native_words() -> Iterator[IO[bytes]]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _port(table: Mapping[str, Any]) -> Port:
-    name, own = str(table["name"]), tuple(int(size) for size in table["shape"])
-    clip = name == "tokens" or name.startswith(CACHES)
-    return Port(name, TYPES[table["dtype"]], (1, *own) if clip else own, own)

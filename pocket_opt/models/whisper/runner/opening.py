@@ -48,6 +48,10 @@ def open_model(directory: Path, *, threads: int = 0) -> Speech:
 
         quiet()
         return TransformersModel(directory, threads=threads)
+    if "all_in_one" in table["components"] and table["metadata"].get("runtime") == "torchscript":
+        from .torchscript_listener import Listener
+
+        return Listener(directory, threads=threads)
     if "all_in_one" in table["components"]:
         from .all_in_one import AllInOne
 

@@ -28,6 +28,7 @@ BACKENDS = {
     "onnxruntime": "onnxruntime_backend",
     "openvino": "openvino_backend",
     "qnn": "qnn_backend",
+    "torchscript": "torchscript_backend",
 }
 """Runtime that the metadata of a model names -> the module here that opens it."""
 KEPT_FRAMES = 50

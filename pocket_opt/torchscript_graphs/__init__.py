@@ -1,0 +1,1 @@
+"""Whisper as TorchScript programs for PyTorch's lite interpreter."""
