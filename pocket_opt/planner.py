@@ -122,10 +122,8 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts, last, removed = apply_edits(with_search(config, drafts), config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
     drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
-    context = {
-        "measure": measure_context(config, clips_path) | {"language": language},
-        "build": _build_context(config),
-    }
+    measured = measure_context(config, clips_path) | {"language": language}
+    context = {"measure": measured, "build": _build_context(config)}
     result = next(draft for draft in drafts if draft.name == last)
     window_s = roots.get(STUDENT, roots[SOURCE]).window_s or PUBLISHED_WINDOW_S
     drafts += measures(config, result, window_s=window_s, has_data=data is not None, off=off)
@@ -167,6 +165,7 @@ def _build_context(config: Config) -> dict[str, Any]:
         "beams": config.decoding.beams,
         "length_penalty": config.decoding.length_penalty,
         "word_timestamps": config.word_timestamps,
+        **(asdict(config.target.soc) if config.target.soc else {}),
     }
 
 
@@ -280,9 +279,9 @@ def _check_components(node: Node, known: Collection[str]) -> None:
 
 
 def _versions(step: Pass[Any]) -> dict[str, str]:
-    """Versions of what a pass works with: installed here, or pinned in its toolchain, which may not be installed."""
+    """Versions of what a pass works with: installed here, found here, or pinned in its toolchain, installed or not."""
     pinned = load_toolchain(step.toolchain).tools if step.toolchain else {}
-    return {name: installed_version(name) for name in step.tools} | pinned
+    return {name: installed_version(name) for name in step.tools} | pinned | dict(step.found_tools())
 
 
 @cache

@@ -12,6 +12,7 @@ from exported_whisper import exported, run_pass
 from onnx import TensorProto, helper
 
 from pocket_opt.artifact import Artifact
+from pocket_opt.data.dataset import Dataset
 from pocket_opt.passes.base import Outcome
 
 ELITE = {"chip": "SM8750", "soc_model": 69, "htp_arch": 79, "vtcm_mb": 8}
@@ -22,6 +23,14 @@ GEN3 = {"chip": "SM8650", "soc_model": 57, "htp_arch": 75, "vtcm_mb": 8}
 def static() -> Artifact:
     """Graphs of static shapes, one layer each."""
     return exported("static", 1, 1)
+
+
+@cache
+def quantized() -> Artifact:
+    """The same with 4-bit weights and 16-bit activations, calibrated on two clips."""
+    clips = str(Dataset.open("sample:calibration").source)
+    heard = {"calibration_path": clips, "calibration_clips": 2, "least_clips": 2}
+    return run_pass("quantize_qdq", static(), Path(mkdtemp(prefix="quantized-")), weights=4, **heard).artifact
 
 
 @cache

@@ -104,6 +104,10 @@ class Pass(ABC, Generic[P]):
     def check(self, params: P) -> None:
         """Refuse values that fit no input, when planning: raise UserError with the parameter as its place."""
 
+    def found_tools(self) -> Mapping[str, str]:
+        """Versions of programs that are no distributions, as found on this machine; they enter the key."""
+        return {}
+
     def calibrates(self, params: P) -> bool:  # noqa: ARG002
         """Whether these parameters need calibration audio; the planner then names it in them (a `Calibrated`)."""
         return False

@@ -17,34 +17,24 @@ from typing import Any
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
+from pocket_opt.qnn.chip import GRAPHS, ChipParams, about, check_chip
 from pocket_opt.worker import silent
 
 TEXT = ("prefill", "decoder")
-GRAPHS = ("encoder", *TEXT)
 AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_backup_buffer_sharing")
 """Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
-
-LEAST_COSINE = {16: 0.99, 8: 0.95}
-"""To ONNX Runtime on the CPU, over an output for random inputs, by the bits of activations; 16 bits give 0.9999. With 8
-the NPU rounds between operators where the CPU does not."""
 
 EQUAL = "reloaded: equal to the last bit"
 SPOT_POSITIONS = 16
 """Of an encoder that is too large to be simulated whole."""
 
-SOC = "target.soc"
-
 
 @dataclass(frozen=True)
-class CompileQnnParams:
+class CompileQnnParams(ChipParams):
     """For what, and how.
 
     Attributes:
-        chip: its name, e.g. SM8750.
-        soc_model: the number that the compiler knows the chip by.
-        htp_arch: generation of its NPU.
-        vtcm_mb: MB of the NPU's fast memory.
         optimization: how hard the compiler tries, 0 to 3.
         allow_fallback: let the CPU compute what the NPU cannot.
         share_weights: put `prefill` and `decoder` into one binary, in which their weights lie once. The simulator
@@ -53,10 +43,6 @@ class CompileQnnParams:
         simulate_below: products in one call of a graph up to which the check runs it whole; 0 runs none.
     """
 
-    chip: str = planned("", instead=SOC)
-    soc_model: int = planned(0, instead=SOC)
-    htp_arch: int = planned(0, instead=SOC)
-    vtcm_mb: int = planned(0, instead=SOC)
     optimization: int = field(default=3, metadata={"at_least": 0, "at_most": 3})
     allow_fallback: bool = False
     share_weights: bool = False
@@ -84,13 +70,7 @@ class CompileQnn(Pass[CompileQnnParams]):
                 allowed="share_weights=true, or allow_fallback=true",
                 fix="choose one of the two",
             )
-        if not (params.chip and params.soc_model and params.htp_arch and params.vtcm_mb):
-            raise UserError(
-                "the compiler needs the chip and the generation of its NPU together",
-                where=SOC,
-                allowed="chip, soc_model, htp_arch and vtcm_mb",
-                fix="choose target=snapdragon, or another chip that `pocket-opt list target` shows",
-            )
+        check_chip(params)
 
     def requires(self, inputs: Inputs, params: CompileQnnParams) -> None:
         """The provider is installed; the graphs are there, and of what the NPU can take."""
@@ -106,11 +86,12 @@ class CompileQnn(Pass[CompileQnnParams]):
         self, inputs: Inputs, params: CompileQnnParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Write wrappers and binaries, and say what the NPU computes of each graph."""
+        from pocket_opt.qnn.compilation import least_cosine
         from pocket_opt.qnn.context import component
 
         source = inputs["model"]
         artifact, did = source.carry(workdir, without=GRAPHS), dict[str, Any]()
-        least = LEAST_COSINE[source.metadata.get("quantization", {}).get("activations", 16)]
+        least = least_cosine(source)
         for done, name in enumerate(GRAPHS, start=1):
             part, wrapper = source.components[name], workdir / f"{name}.onnx"
             did[name] = _compile(source.path(name), wrapper, part, params, least)
@@ -119,9 +100,14 @@ class CompileQnn(Pass[CompileQnnParams]):
             progress(done, len(GRAPHS), "graphs")
         if params.share_weights:
             artifact, did["shared"] = _share(source, artifact, params)
-        artifact = artifact.with_component(
-            "generation", artifact.components["generation"], runtime="qnn", qnn=_about(params)
+        qnn = about(
+            params,
+            allow_fallback=params.allow_fallback,
+            share_weights=params.share_weights,
+            run_options={key: value for key, value in params.options.items() if key in AT_RUN_TIME},
         )
+        generation = artifact.components["generation"]
+        artifact = artifact.with_component("generation", generation, runtime="qnn", qnn=qnn)
         return Outcome(artifact, did)
 
     def ensures(self, inputs: Inputs, params: CompileQnnParams, outcome: Outcome) -> None:  # noqa: ARG002
@@ -213,32 +199,8 @@ def _simulate(
     outputs = compilation.require_same_when_reloaded(
         compiled, wrapper, provider_options(chip, {}), part, fallback=params.allow_fallback
     )
-    cosine = compilation.cosine_to_cpu(source, part, outputs)
-    if cosine < least:
-        raise PocketOptError(
-            f"the compiled graph no longer agrees with the one it was made from: cosine {cosine:.4f}",
-            where=wrapper.name,
-            allowed=f"at least {least}",
-            fix="quantize it less, or report this with the model's shapes",
-        )
+    cosine = compilation.require_near_cpu(source, part, outputs, least)
     return {"cosine_to_cpu": round(cosine, 6), "checked": EQUAL}
-
-
-def _about(params: CompileQnnParams) -> dict[str, Any]:
-    """What whoever runs the binaries must know of them; the binaries themselves do not say what chip they are for."""
-    import onnxruntime_qnn
-
-    return {
-        "chip": params.chip,
-        "soc_model": params.soc_model,
-        "htp_arch": params.htp_arch,
-        "vtcm_mb": params.vtcm_mb,
-        "graphs": list(GRAPHS),
-        "allow_fallback": params.allow_fallback,
-        "share_weights": params.share_weights,
-        "run_options": {key: value for key, value in params.options.items() if key in AT_RUN_TIME},
-        "provider": onnxruntime_qnn.__version__,
-    }
 
 
 PASS = CompileQnn()

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from pocket_opt.artifact import Component
+from pocket_opt.artifact import Artifact, Component
 from pocket_opt.errors import PocketOptError
 from pocket_opt.models.whisper.runner.qnn_backend import SHARING, open_npu_session
 from pocket_opt.models.whisper.runner.transcript import RequestError
@@ -31,6 +31,9 @@ PARTITIONED = ("fallback to CPU EP has been explicitly disabled", "was not selec
 STOP_SHARING = "ep.stop_share_ep_contexts"
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 NAMED = 5
+LEAST_COSINE = {16: 0.99, 8: 0.95}
+"""To ONNX Runtime on the CPU, over an output for random inputs, by the bits of activations; 16 bits give 0.9999. With 8
+the NPU rounds between operators where the CPU does not."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,18 @@ def _refused(source: Path, error: RequestError) -> PocketOptError:
     )
 
 
+def reopened(
+    wrapper: Path, options: Mapping[str, str], *, fallback: bool = False, fix: str = "compile it again"
+) -> Any:
+    """A session on a context; PocketOptError where it cannot be opened."""
+    try:
+        return open_npu_session(wrapper, options, fallback=fallback)
+    except RequestError as error:
+        raise PocketOptError(
+            f"the context binary cannot be loaded: {error}", where=wrapper.name, fix=fix
+        ) from error
+
+
 def require_same_when_reloaded(
     compiled: Compiled, wrapper: Path, options: Mapping[str, str], part: Component, *, fallback: bool
 ) -> dict[str, np.ndarray[Any, Any]]:
@@ -161,12 +176,7 @@ def require_same_when_reloaded(
     Raises:
         PocketOptError: it cannot be opened, or one number differs.
     """
-    try:
-        again = open_npu_session(wrapper, options, fallback=fallback)
-    except RequestError as error:
-        raise PocketOptError(
-            f"the context binary cannot be loaded: {error}", where=wrapper.name, fix="compile it again"
-        ) from error
+    again = reopened(wrapper, options, fallback=fallback)
     feeds, names = random_inputs(part), [port.name for port in part.outputs]
     expected, found = (session.run(names, feeds) for session in (compiled.session, again))
     for name, one, other in zip(names, expected, found, strict=True):
@@ -177,6 +187,26 @@ def require_same_when_reloaded(
                 fix="compile it again, and report this with the model's shapes",
             )
     return dict(zip(names, found, strict=True))
+
+
+def least_cosine(graphs: Artifact) -> float:
+    """How near binaries must be to the graphs that they are made of."""
+    return LEAST_COSINE[graphs.metadata.get("quantization", {}).get("activations", 16)]
+
+
+def require_near_cpu(
+    source: Path, part: Component, found: Mapping[str, np.ndarray[Any, Any]], least: float
+) -> float:
+    """The cosine of `cosine_to_cpu`; PocketOptError where it is below `least`."""
+    cosine = cosine_to_cpu(source, part, found)
+    if cosine < least:
+        raise PocketOptError(
+            f"the compiled graph no longer agrees with the one it was made from: cosine {cosine:.4f}",
+            where=source.name,
+            allowed=f"at least {least}",
+            fix="quantize it less, or report this with the model's shapes",
+        )
+    return cosine
 
 
 def cosine_to_cpu(source: Path, part: Component, found: Mapping[str, np.ndarray[Any, Any]]) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import helper
 
-from pocket_opt.artifact import Component
+from pocket_opt.artifact import Component, Port
 from pocket_opt.errors import PocketOptError
 
 FORMAT = "qnn_context"
 CONTEXT = "EPContext"
+OPSETS = {"": 20, "com.microsoft": 1}
+IR_VERSION = 10
 
 
 def binaries(wrapper: Path) -> list[str]:
@@ -35,6 +39,41 @@ def binaries(wrapper: Path) -> list[str]:
 def left_out(wrapper: Path) -> list[tuple[str, str]]:
     """Name and operator of the nodes that stayed outside of the NPU's programs."""
     return [(node.name, node.op_type) for node in _nodes(wrapper) if node.op_type != CONTEXT]
+
+
+def wrap(binary: Path, graph: str, part: Component, *, sdk: str) -> Path:
+    """Write the wrapper `<graph>.onnx` beside `binary`, which holds the graph called `graph` with the ports of `part`.
+
+    Source: ONNX Runtime, EP context design; its own tool for this (gen_qnn_ctx_onnx_model) reads the ports from the
+    SDK's description of a binary.
+
+    Args:
+        sdk: the version of the SDK that made the binary.
+    """
+    ports = [[_value(port) for port in side] for side in (part.inputs, part.outputs)]
+    names = [[port.name for port in side] for side in (part.inputs, part.outputs)]
+    node = helper.make_node(
+        CONTEXT,
+        *names,
+        name=graph,
+        domain="com.microsoft",
+        embed_mode=0,
+        ep_cache_context=binary.name,
+        ep_sdk_version=sdk,
+        main_context=1,
+        partition_name=graph,
+        source="Qnn",
+    )
+    opsets = [helper.make_opsetid(*item) for item in OPSETS.items()]
+    wrapper = binary.with_name(f"{graph}.onnx")
+    whole = helper.make_graph([node], graph, *ports)
+    onnx.save(helper.make_model(whole, opset_imports=opsets, ir_version=IR_VERSION), str(wrapper))
+    return wrapper
+
+
+def _value(port: Port) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+    return helper.make_tensor_value_info(port.name, kind, list(port.shape))
 
 
 def component(wrapper: Path, before: Component) -> Component:

@@ -47,13 +47,7 @@ class Snapdragon:
         compile_ = Step(
             "compile",
             "compile_qnn",
-            {
-                "chip": self.soc.chip,
-                "soc_model": self.soc.soc_model,
-                "htp_arch": self.soc.htp_arch,
-                "vtcm_mb": self.soc.vtcm_mb,
-            },
-            f"context binaries for {self.soc.chip}, HTP v{self.soc.htp_arch}",
+            why=f"context binaries for {self.soc.chip}, HTP v{self.soc.htp_arch}",
         )
         steps = [
             Step("export", "export_onnx", {"decoder": "static"}, "the NPU takes fixed shapes only"),

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from compiled_whisper import ELITE, compiled, planted, static
+from compiled_whisper import ELITE, compiled, planted, quantized, static
 from exported_whisper import exported, run_pass
 
 from pocket_opt.artifact import Artifact
-from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.models.whisper.runner import qnn_backend
 from pocket_opt.onnx_graphs.files import sqnr_db
@@ -60,17 +59,14 @@ def test_the_compiled_model_says_what_its_graphs_say() -> None:
 
 
 def test_quantized_graphs_are_compiled_whole_and_hand_caches_on_in_levels(tmp_path: Path) -> None:
-    clips = str(Dataset.open("sample:calibration").source)
-    heard = {"calibration_path": clips, "calibration_clips": 2, "least_clips": 2}
-    quantized = run_pass("quantize_qdq", static(), tmp_path / "qdq", weights=4, **heard).artifact
-    outcome = run_pass("compile_qnn", quantized, tmp_path / "npu", **ELITE)
+    outcome = run_pass("compile_qnn", quantized(), tmp_path / "npu", **ELITE)
     for name in GRAPHS:
         assert outcome.did[name]["npu_share"] == 100
         assert outcome.did[name]["cosine_to_cpu"] > 0.999
         assert outcome.did[name]["bytes"] < 0.8 * compiled().did[name]["bytes"]
     features = np.random.default_rng(0).standard_normal((1, 80, 400)).astype(np.float32)
     tokens = np.array([[301, 5, 7, 9, 11, 13]])
-    npu, cpu = (open_runtime(one, threads=1) for one in (outcome.artifact, quantized))
+    npu, cpu = (open_runtime(one, threads=1) for one in (outcome.artifact, quantized()))
     found, expected = (one.decode(tokens, one.encode(features))[0] for one in (npu, cpu))
     assert sqnr_db(expected, found) > 25
 
