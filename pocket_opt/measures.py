@@ -94,7 +94,7 @@ def measures(
     else:
         off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
     if load_pass(result.pass_name).compiles:
-        graphs = {"model": result.name, "graphs": result.inputs["model"]}
+        graphs = {"model": result.name, "graphs": result.inputs["model"], "quality": "quality"}
         wanted.append(Draft(AGREEMENT, AGREEMENT, {}, graphs, "what compiling changed"))
     if not reference and simulated and (window_s > SIMULATED_WINDOW_S or _shares(config, result)):
         why = UNLOADABLE if _shares(config, result) else TOO_LONG

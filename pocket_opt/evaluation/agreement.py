@@ -2,7 +2,8 @@
 
 That separates what compiling changes (16-bit arithmetic, the kernels of another processor) from what quantizing changed
 before. Both hear the same clips. Encoder outputs and logits are compared like those of the source model in `parity`,
-and the tokens that each says by itself. A simulator takes its time, so clips are few.
+and the tokens that each says by itself. A simulator takes its time, so the former is done on few clips; tokens are
+those of the whole evaluation where they were measured, since the graphs alone are fast.
 """
 
 from __future__ import annotations
@@ -12,42 +13,39 @@ from pathlib import Path
 
 from pocket_opt.data.planned import open_planned
 from pocket_opt.evaluation import fidelity
+from pocket_opt.evaluation.decoding import DecodingParams, decode, select_jobs
+from pocket_opt.evaluation.hypotheses import read_hypotheses
 from pocket_opt.evaluation.parity import COMPARED, compare_clip, listen, parity_metrics
 from pocket_opt.evaluation.result import write_result
-from pocket_opt.evaluation.token_parity import compare_tokens
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral, planned, positive
+from pocket_opt.evaluation.token_parity import compare_tokens, token_metrics
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 REFERENCE = "the same graphs in ONNX Runtime on the CPU"
 
 
 @dataclass(frozen=True)
-class AgreementParams:
-    """What to compare on.
+class AgreementParams(DecodingParams):
+    """What to compare on; how to decode is as for `quality`.
 
     Attributes:
-        data_path: directory of the data set.
-        data_digest: its digest; enters the key in place of the path.
-        clips: how many, spread evenly over the data set.
-        max_new_tokens: most tokens of a clip that are compared.
-        threads: of the runtimes; 0 is their default.
+        clips: on which numbers are compared, and tokens where quality is off; spread evenly over the data set.
+        most_tokens: of such a clip.
     """
 
-    data_path: str = neutral("", instead="data.evaluation.path")
-    data_digest: str = planned("", instead="data.evaluation.path")
     clips: int = positive(4)
-    max_new_tokens: int = positive(64)
-    threads: int = neutral(0)
+    most_tokens: int = positive(64)
 
 
 class Agreement(Pass[AgreementParams]):
     """Compares a compiled model with its graphs."""
 
-    version = 1
+    version = 2
     Params = AgreementParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "onnxruntime-qnn")
-    inputs = ("model", "graphs")
+    inputs = ("model", "graphs", "quality")
+    optional = ("quality",)
 
     def run(
         self, inputs: Inputs, params: AgreementParams, workdir: Path, progress: Progress = silent
@@ -56,14 +54,20 @@ class Agreement(Pass[AgreementParams]):
         from pocket_opt.runtimes import open_runtime
 
         graphs, model = (open_runtime(inputs[name], threads=params.threads) for name in ("graphs", "model"))
-        clips = open_planned(params.data_path, params.data_digest).limit(params.clips)
+        known = open_planned(params.data_path, params.data_digest)
+        clips = known.limit(params.clips)
         found = {name: fidelity.Comparison() for name in COMPARED}
         for clip in clips:
             audio = clip.samples(graphs.sample_rate)[: round(graphs.window_s * graphs.sample_rate)]
-            compare_clip(model, listen(graphs, audio, clip.language, params.max_new_tokens), found)
-        tokens = compare_tokens(
-            graphs, model, clips, params.max_new_tokens, progress, why=f"against {REFERENCE}"
-        )
+            compare_clip(model, listen(graphs, audio, clip.language, params.most_tokens), found)
+        why = f"against {REFERENCE}"
+        if "quality" in inputs:
+            jobs, _ = select_jobs(graphs.prompt, known.limit(params.limit), params)
+            expected = [one.tokens for one in decode(graphs, jobs, params, progress)]
+            said = [one.tokens for one in read_hypotheses(inputs["quality"])]
+            tokens = token_metrics(list(zip(expected, said, strict=True)), f"as for quality; {why}")
+        else:
+            tokens = compare_tokens(graphs, model, clips, params.most_tokens, progress, why=why)
         metrics = {**tokens, **parity_metrics(found, len(clips))}
         return write_result(workdir, "agreement", metrics, {"against": REFERENCE})
 

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from pocket_opt.evaluation.result import Metric
 
+Said = tuple[int, ...]
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pocket_opt.data.dataset import Dataset
     from pocket_opt.passes.base import Progress
     from pocket_opt.runtimes.base import SpeechRuntime
@@ -25,19 +29,27 @@ def compare_tokens(
     from pocket_opt.runtimes.base import DecodeOptions
     from pocket_opt.runtimes.teacher_forcing import known_language
 
-    equal = total = texts = 0
+    pairs = []
     for done, clip in enumerate(clips, start=1):
         audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]
         options = DecodeOptions(language=known_language(source, clip.language), max_new_tokens=limit)
         [expected], [found] = source.transcribe([audio], options), model.transcribe([audio], options)
-        equal += sum(one == other for one, other in zip(expected.tokens, found.tokens, strict=False))
-        total += max(len(expected.tokens), len(found.tokens))
-        texts += expected.text == found.text
+        pairs.append((expected.tokens, found.tokens))
         progress(done, len(clips), "clips")
-    how = f"greedy, each model its own tokens, at most {limit} a clip; {why}"
+    return token_metrics(pairs, f"greedy, at most {limit} a clip; {why}")
+
+
+def token_metrics(pairs: Sequence[tuple[Said, Said]], how: str) -> dict[str, Metric]:
+    """Agreement in percent of tokens place by place, and of whole clips, each model saying its own tokens."""
+    equal = sum(one == other for pair in pairs for one, other in zip(*pair, strict=False))
+    total = sum(max(map(len, pair)) for pair in pairs)
+    texts = sum(expected == found for expected, found in pairs)
+    how = f"each model its own tokens, {how}"
     return {
         "token_agreement": Metric(
             100 * equal / max(total, 1), "%", total, f"tokens equal place by place; {how}"
         ),
-        "equal_texts": Metric(100 * texts / len(clips), "%", len(clips), f"clips with the same text; {how}"),
+        "equal_texts": Metric(
+            100 * texts / len(pairs), "%", len(pairs), f"clips with the same tokens throughout; {how}"
+        ),
     }

@@ -62,7 +62,9 @@ def test_integers_are_calibrated_before_they_are_compiled(name: str, level: str,
     assert quantizer.params["caches"] == quantizer.params["embedding"] == (16 if level == "HIGH" else 8)
     assert quantizer.params["calibration_digest"]
     assert found.graph["compile"].inputs == {"model": "qdq"}
-    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq"}
+    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq", "quality": "quality"}
+    alone = plan(f"level={level}", "~nodes.quality", target=name)
+    assert alone.graph["agreement"].inputs == {"model": "compile", "graphs": "qdq"}
 
 
 def test_a_search_chooses_between_8_and_4_bits_before_graphs_are_quantized() -> None:
@@ -153,7 +155,7 @@ def test_a_simulator_is_not_timed() -> None:
     found = plan("level=BASIC")
     for name in ("latency", "memory", "profile"):
         assert "a simulator's times and memory are not the chip's" in found.off[name]
-    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "export"}
+    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "export", "quality": "quality"}
     assert found.graph["parity"].params["clips"] == 2
     assert plan("level=NONE").result == "source"
 
