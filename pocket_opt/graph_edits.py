@@ -17,8 +17,8 @@ from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.targets.base import Step
 
 BASELINE = "baseline"
-RACE = "race"
-_ON_ANY_TARGET = tuple(name for name in MEASUREMENTS if name != RACE)
+RACE, HOSTED = "race", "on_ai_hub"
+_ON_ANY_TARGET = tuple(name for name in MEASUREMENTS if name not in (RACE, HOSTED))
 MEASURE_NODES = (*_ON_ANY_TARGET, *(f"{BASELINE}.{name}" for name in _ON_ANY_TARGET))
 KEYS = ("pass", "params", "after", "inputs", "enabled")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
+from pocket_opt.devices import hosted_name
 from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
 from pocket_opt.models.sources import OPTIMUM
@@ -69,7 +70,7 @@ def measures(
     ]
     wanted[0] = replace(wanted[0], params=ALL_CORES if simulated else {})
     wanted.append(Draft("profile", "profile", {}, {"model": result.name}, "where the time goes"))
-    wanted += _on_device(config, result.name, off)
+    wanted += _on_device(config, result, off)
     if not reference:
         wanted += [
             Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
@@ -124,15 +125,26 @@ def _shares(config: Config, result: Draft) -> bool:
     return edit is not None and bool(edit.params.get("share_weights"))
 
 
-def _on_device(config: Config, result: str, off: dict[str, str]) -> list[Draft]:
-    """The measurement on a device of the user's, if there is one."""
+def _on_device(config: Config, result: Draft, off: dict[str, str]) -> list[Draft]:
+    """The measurement on a device of the user's, or on one that Qualcomm hosts, if there is one."""
     if config.device is None:
         return []
-    if result == SOURCE:
+    if result.name == SOURCE:
         off["on_device"] = "the source model stays on this machine"
         return []
+    why = f"run on {config.device}"
+    if name := hosted_name(config.device):
+        if config.target.soc is None:
+            raise UserError(
+                "Qualcomm AI Hub runs binaries of Qualcomm's NPUs, and this target makes none",
+                where=f"device={config.device}, target={config.target.name}",
+                allowed="target=snapdragon and its like",
+                fix="choose one of these targets, or leave device out",
+            )
+        edges = {"model": result.name, "graphs": result.inputs["model"]}
+        return [Draft("on_device", "on_ai_hub", {"device": name}, edges, why)]
     given = {"address": config.device, "python": config.device_python}
-    return [Draft("on_device", "on_device", given, {"model": result}, f"run on {config.device}")]
+    return [Draft("on_device", "on_device", given, {"model": result.name}, why)]
 
 
 def _of_graphs(config: Config, result: str, off: dict[str, str]) -> list[Draft]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pocket_opt.bundle.layout import Bundle, write_bundle
 from pocket_opt.bundle.publication import bundle_directory
-from pocket_opt.devices import open_device
+from pocket_opt.devices import hosted_name, open_device
 from pocket_opt.engine import Observer, Run, run_graph
 from pocket_opt.errors import PocketOptError
 from pocket_opt.graph import key_material
@@ -26,6 +26,8 @@ from pocket_opt.targets import load_target
 from pocket_opt.toolchains import environments, load_toolchain
 
 ON_DEVICE = "on_device"
+AI_HUB, AI_HUB_S = "ai_hub", 120.0
+"""Toolchain of hosted devices, and the seconds that their list may take."""
 
 
 def _unheard(line: str) -> None:
@@ -90,8 +92,14 @@ def provide_toolchains(plan: Plan, say: Callable[[str], None] = _unheard) -> Non
 
 def reach_device(plan: Plan) -> None:
     """Raise UserError, before anything is built, where the device that the plan is to run on does not answer."""
-    if plan.config.device is not None and ON_DEVICE in _to_run(plan):
-        open_device(plan.config.device)
+    device, soc = plan.config.device, plan.config.target.soc
+    if device is None or ON_DEVICE not in _to_run(plan):
+        return
+    if (name := hosted_name(device)) and soc is not None:
+        asked = {"device": name, "htp_arch": soc.htp_arch}
+        environments.call(load_toolchain(AI_HUB), "jobs:find_device", asked, timeout_s=AI_HUB_S)
+    else:
+        open_device(device)
 
 
 def _to_run(plan: Plan) -> set[str]:
@@ -167,11 +175,19 @@ def verification(
         scope = f"random inputs; {spots}"
     else:
         return {"how": "structural", "scope": "not executed"}
+    how = load_target(plan.config.target.name).verified
     if ON_DEVICE in measurements:
-        device = measurements[ON_DEVICE]
-        count, told = int(device["metrics"]["clips"]["value"]), device["details"]
-        return {"how": "native", "scope": f"{count} clips on {told['device']}, build {told['build']}"}
-    return {"how": load_target(plan.config.target.name).verified, "scope": scope}
+        return {"how": "native", "scope": _on_device(measurements[ON_DEVICE], f"{how}: {scope}")}
+    return {"how": how, "scope": scope}
+
+
+def _on_device(measured: Mapping[str, Any], here: str) -> str:
+    """What a device ran, and what was run `here`, where the device only took the time."""
+    told = measured["details"]
+    device = f"{told['device']}, build {told['build']}"
+    if "timed" in told:
+        return f"{told['timed']} timed on {device}; {here}"
+    return f"{int(measured['metrics']['clips']['value'])} clips on {device}"
 
 
 def _spots(records: Iterable[NodeRecord]) -> str:

@@ -148,7 +148,7 @@ ALLOWED = {
     "passes": {"search", "torch_rounding", *FOUNDATION, *MODELS, "passes", "toolchains"},
     "torch_rounding": {*FOUNDATION, *MODELS, "passes"},
     "search": {*FOUNDATION, *MODELS, "evaluation", "passes", "search"},
-    "evaluation": {*FOUNDATION, *MODELS, "devices", "passes", "evaluation"},
+    "evaluation": {*FOUNDATION, *MODELS, "devices", "passes", "evaluation", "toolchains"},
     "devices": {"devices", "errors"},
     "toolchains": {*FOUNDATION, "toolchains"},
     "targets": {"config", "errors", "targets", "worker"},

@@ -237,7 +237,7 @@ class Config:
     )  # changes to the graph: nodes.<name>.{pass,params,after,inputs,enabled}
     device: str | None = field(
         default=None, metadata=PLACE
-    )  # also run the result there: adb:SERIAL or ssh:[USER@]HOST; see docs/devices.md
+    )  # also run the result there: adb:SERIAL, ssh:[USER@]HOST or aihub:NAME; see docs/devices.md
     device_python: str = field(default="python3", metadata=PLACE)  # how Python is called on the device
     toolchains: Toolchains = field(default_factory=Toolchains)  # see `pocket-opt toolchain`
     output_dir: str = field(default="outputs", metadata=PLACE)  # where bundles, reports and logs go

@@ -18,7 +18,7 @@ from pocket_opt.passes.base import Pass
 ENTRY_POINT_GROUP = "pocket_opt.passes"
 MEASUREMENTS = (
     *("quality", "degradation", "parity", "agreement", "latency", "memory", "profile", "race"),
-    *("graph_parity", "graph_latency", "on_device"),
+    *("graph_parity", "graph_latency", "on_device", "on_ai_hub"),
 )
 """Passes of kind "measure"; their modules live in `pocket_opt.evaluation`."""
 

@@ -5,7 +5,7 @@ with the grids that they lay on. Caches, which cross the graph's border in level
 converter leaves such a port in levels unless it is told to preserve its type. A tensor has one grid there, so where it
 is rounded a second time, to other bits, that pair stays in the graph, and the converter reads it as what it is.
 
-Source: AIMET, encoding format 0.6.1, which the converters of all versions read.
+Source: AIMET, encoding format 0.6.1: the oldest one, so that old converters know it, too.
 """
 
 from __future__ import annotations
