@@ -133,8 +133,10 @@ def _packed(graphs: Artifact, name: str, folder: Path) -> str:
         return str(graphs.path(name))
     import onnx_ir as ir
 
+    from pocket_opt.onnx_graphs.files import load
+
     (folder / name).mkdir()
-    ir.save(ir.load(graphs.path(name)), folder / name / f"{name}.onnx", external_data=f"{name}.data")
+    ir.save(load(graphs.path(name)), folder / name / f"{name}.onnx", external_data=f"{name}.data")
     return str(folder / name)
 
 

@@ -16,9 +16,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 import pytest
 from compiled_whisper import ELITE, static
 from fake_ai_hub import CLIENT, TOKEN, ai_hub
+from onnx import numpy_helper
 
 import pocket_opt
 from pocket_opt.artifact import Artifact, Component
@@ -26,7 +29,7 @@ from pocket_opt.budget import check
 from pocket_opt.cli.main import main
 from pocket_opt.config.loading import load
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.evaluation.on_ai_hub import PASS, OnAiHubParams
+from pocket_opt.evaluation.on_ai_hub import PASS, OnAiHubParams, _packed
 from pocket_opt.evaluation.result import read_result
 from pocket_opt.passes.base import execute
 from pocket_opt.planner import Plan, plan_variant
@@ -101,6 +104,24 @@ def test_what_qualcomm_compiles_is_timed_beside_it(measure: Any, ai_hub: Path) -
     assert compiled["options"] == "--target_runtime qnn_context_binary --truncate_64bit_io"
     assert table["metrics"]["theirs_decoder_ms_p50"]["value"] == 2.1
     assert table["details"]["jobs"]["theirs_encoder"] == {"profile": "jp4", "compile": "jc1"}
+
+
+def test_weights_in_a_file_of_their_own_are_sent_along(tmp_path: Path) -> None:
+    made, stored = tmp_path / "made", tmp_path / "stored"
+    made.mkdir()
+    stored.mkdir()
+    ir.save(ir.load(static().path("encoder")), made / "encoder.onnx", external_data="encoder.onnx_data")
+    files = ("encoder.onnx", "encoder.onnx_data")
+    for name in files:
+        os.link(made / name, stored / name)  # as in a store, where files have several names
+    graphs = static().with_component("encoder", Component("onnx", files))
+    packed = Path(_packed(Artifact(stored, graphs.components), "encoder", tmp_path))
+    assert sorted(path.name for path in packed.iterdir()) == ["encoder.data", "encoder.onnx"]
+    [one, other] = (onnx.load(path) for path in (packed / "encoder.onnx", static().path("encoder")))
+    assert len(one.graph.node) == len(other.graph.node)
+    assert {t.name: t.raw_data for t in one.graph.initializer} == {
+        t.name: numpy_helper.to_array(t).tobytes() for t in other.graph.initializer
+    }
 
 
 def test_the_manifest_says_which_device_and_which_jobs(measure: Any) -> None:
