@@ -4,7 +4,7 @@ Applies to the static export (`encoder`, `prefill`, `decoder`), in floats or qua
 The NPU computes floats in 16 bits. Costs seconds for small models; 20 s for the encoder of whisper-small. A binary is
 for one generation of the NPU and is checked here in Qualcomm's simulator: the provider is active, nothing is left to
 the CPU, and the binary, loaded again, gives the same numbers to the last bit. The simulator computes about 10^8
-products a second, so an encoder with more than `simulate_below` products is compiled again for 16 positions, and that
+products a second, so an encoder with more than `simulate_below` products is compiled again for few positions, and that
 is run; of other graphs of that size only the structure is checked.
 """
 
@@ -26,8 +26,6 @@ AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_back
 """Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
 
 EQUAL = "reloaded: equal to the last bit"
-SPOT_POSITIONS = 16
-"""Of an encoder that is too large to be simulated whole."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def _compile(
 ) -> dict[str, Any]:
     """Compile one graph and check it, at least so near to the CPU's numbers; what was done."""
     from pocket_opt.qnn import compilation
-    from pocket_opt.qnn.shortening import shortened
+    from pocket_opt.qnn.shortening import few_positions, shortened
     from pocket_opt.scratch import scratch
 
     making = _making(params)
@@ -149,12 +147,13 @@ def _compile(
     del compiled
     with scratch("spot") as place:
         short = place / "short.onnx"
-        part = shortened(source, short, SPOT_POSITIONS)
+        positions = few_positions(part)
+        part = shortened(source, short, positions)
         (place / "compiled").mkdir()
         wrapper = place / "compiled" / "short.onnx"
         compiled = compilation.compile_graph(short, wrapper, making, allow_fallback=params.allow_fallback)
         spot = _simulate(short, wrapper, part, compiled, params, least)
-    return {**found, **spot, "checked": f"{SPOT_POSITIONS} positions of the window; {spot['checked']}"}
+    return {**found, **spot, "checked": f"{positions} positions of the window; {spot['checked']}"}
 
 
 def _share(source: Artifact, artifact: Artifact, params: CompileQnnParams) -> tuple[Artifact, dict[str, int]]:

@@ -14,8 +14,19 @@ from pocket_opt.artifact import Component
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.files import Array, load, save
 
+TILE, FEWEST = 64, 16
+"""The compiler lays positions out in tiles of powers of two. A short encoder has the whole one's remainder, so that its
+last tile is cut alike: onnxruntime-qnn 2.7 mixes rows up at exactly 16 positions of width 768, and not at 12, 20 or 28.
+"""
+
 FRAMES_EACH = 2
 """Frames of a position of the encoder's output."""
+
+
+def few_positions(part: Component) -> int:
+    """How many positions stand for all of the encoder `part`: 28 for 1500."""
+    rest = int(part.inputs[0].shape[-1]) // FRAMES_EACH % TILE
+    return rest if rest > FEWEST else rest + TILE
 
 
 def shortened(source: Path, destination: Path, positions: int) -> Component:

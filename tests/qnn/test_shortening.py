@@ -11,8 +11,9 @@ from compiled_whisper import ELITE, static
 from exported_whisper import run_pass
 from whisper_fixtures import tiny_checkpoint
 
+from pocket_opt.artifact import Component, Port
 from pocket_opt.errors import PocketOptError
-from pocket_opt.qnn.shortening import shortened
+from pocket_opt.qnn.shortening import few_positions, shortened
 
 POSITIONS = 16
 
@@ -37,6 +38,12 @@ def test_ports_are_cut_and_nothing_else(tmp_path: Path) -> None:
     assert np.abs(found - run(any_length.path("encoder"), features)).max() < 1e-5
 
 
+@pytest.mark.parametrize(("frames", "positions"), [(3000, 28), (400, 72), (2 * 64, 64)])
+def test_few_positions_leave_the_last_tile_as_it_is(frames: int, positions: int) -> None:
+    part = Component("onnx", ("encoder.onnx",), inputs=(Port("features", "float32", (1, 80, frames)),))
+    assert few_positions(part) == positions
+
+
 def test_a_graph_without_positions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PocketOptError, match="no table of"):
         shortened(static().path("decoder"), tmp_path / "short.onnx", POSITIONS)
@@ -44,6 +51,6 @@ def test_a_graph_without_positions_is_refused(tmp_path: Path) -> None:
 
 def test_a_large_encoder_is_checked_on_few_positions(tmp_path: Path) -> None:
     outcome = run_pass("compile_qnn", static(), tmp_path, **ELITE, simulate_below=1e6)
-    assert outcome.did["encoder"]["checked"] == "16 positions of the window; reloaded: equal to the last bit"
+    assert outcome.did["encoder"]["checked"] == "72 positions of the window; reloaded: equal to the last bit"
     assert outcome.did["encoder"]["cosine_to_cpu"] > 0.999
     assert outcome.did["decoder"]["checked"].startswith(("reloaded", "structure only"))
