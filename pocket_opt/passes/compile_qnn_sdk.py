@@ -46,7 +46,8 @@ class CompileQnnSdkParams(ChipParams):
         python: the interpreter of the SDK's scripts, where it is not the one they find; it must be of the version that
             the SDK asks for, with the packages that its check-python-dependency names.
         tool_timeout_s: seconds that one program may take.
-        simulate_below: products in one call of a graph up to which it is run in the simulator; 0 runs none.
+        simulate_below: products in one call of a graph up to which it is run in the simulator; of an encoder above
+            it one for few positions is; 0 runs none.
     """
 
     converter: Literal["qairt", "qnn"] = "qairt"
@@ -193,22 +194,53 @@ def _htp(name: str, params: CompileQnnSdkParams) -> dict[str, Any]:
 def _check(
     source: Artifact, name: str, wrapper: Path, sdk: Sdk, params: CompileQnnSdkParams
 ) -> dict[str, Any]:
-    """Load a binary, run it in the simulator and compare it with the CPU."""
+    """Load a binary, and compare it with the CPU; of a large encoder, one for few positions."""
+    from pocket_opt.qnn import compilation
+    from pocket_opt.qnn.context import wrap
+    from pocket_opt.qnn.shortening import few_positions, shortened
+    from pocket_opt.scratch import scratch
+
+    session = _open(wrapper, sdk, params)
+    products = compilation.multiplications(source.path(name))
+    if products <= params.simulate_below:
+        return {"cosine_to_cpu": _cosine(source, name, session), "checked": "run in the simulator"}
+    if name != "encoder" or not params.simulate_below:
+        return {"checked": f"loaded only: {products:.1e} products take too long to simulate"}
+    del session
+    with scratch("spot") as folder:
+        (folder / "made").mkdir()
+        positions = few_positions(source.components[name])
+        part = shortened(source.path(name), folder / f"{name}.onnx", positions)
+        short = Artifact(folder, {name: part}, source.metadata)
+        binary, _ = _compile(short, name, sdk, params, folder / "made")
+        session = _open(wrap(binary, name, part, sdk=sdk.version), sdk, params)
+        cosine = _cosine(short, name, session)
+    return {
+        "cosine_to_cpu": cosine,
+        "checked": f"{positions} positions of the window; run in the simulator",
+    }
+
+
+def _open(wrapper: Path, sdk: Sdk, params: CompileQnnSdkParams) -> Any:
+    """A session on a binary of the SDK."""
     from pocket_opt.models.whisper.runner.qnn_backend import provider_options
+    from pocket_opt.qnn.compilation import reopened
+
+    options = provider_options({"soc_model": params.soc_model, "htp_arch": params.htp_arch}, {})
+    fix = f"use an SDK no newer than onnxruntime-qnn's own ({_own_version()}); this one is {sdk.version}"
+    return reopened(wrapper, options, fix=fix)
+
+
+def _cosine(source: Artifact, name: str, session: Any) -> float:
+    """How near a binary is to the graph that it was made from; PocketOptError where that is not near."""
     from pocket_opt.onnx_graphs.inputs import random_inputs
     from pocket_opt.qnn import compilation
 
     part = source.components[name]
-    options = provider_options({"soc_model": params.soc_model, "htp_arch": params.htp_arch}, {})
-    fix = f"use an SDK no newer than onnxruntime-qnn's own ({_own_version()}); this one is {sdk.version}"
-    session = compilation.reopened(wrapper, options, fix=fix)
-    products = compilation.multiplications(source.path(name))
-    if not products <= params.simulate_below:
-        return {"checked": f"loaded only: {products:.1e} products take too long to simulate"}
     names = [port.name for port in part.outputs]
     found = dict(zip(names, session.run(names, random_inputs(part)), strict=True))
-    cosine = compilation.require_near_cpu(source.path(name), part, found, compilation.least_cosine(source))
-    return {"cosine_to_cpu": round(cosine, 6), "checked": "loaded, and run in the simulator"}
+    least = compilation.least_cosine(source)
+    return round(compilation.require_near_cpu(source.path(name), part, found, least), 6)
 
 
 def _own_version() -> str:

@@ -80,6 +80,15 @@ def test_quantized_graphs_go_by_a_dlc_with_their_grids(sdk: Path, tmp_path: Path
     assert outcome.did["decoder"]["grids"]["constants"] > 20
 
 
+@pytest.mark.nightly
+def test_of_a_large_encoder_few_positions_are_simulated(sdk: Path, tmp_path: Path) -> None:
+    outcome = run_pass("compile_qnn_sdk", static(), tmp_path, **ELITE, simulate_below=1)
+    assert outcome.did["encoder"]["checked"].startswith("72 positions of the window")
+    assert outcome.did["encoder"]["cosine_to_cpu"] > 0.999
+    assert outcome.did["decoder"]["checked"].startswith("loaded only")
+    assert "cosine_to_cpu" not in outcome.did["decoder"]
+
+
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
