@@ -135,6 +135,13 @@ MISTAKES = {
     "one level twice": Mistake("plan -m level=HIGH,HIGH", ("the same bundle: level=HIGH and level=HIGH",), bare=True),
     "configurations of a sweep": Mistake("--cfg job -m level=NONE,HIGH", ("Hydra shows one variant, not a sweep", "leave -m out")),
     "launcher": Mistake("-m hydra/launcher=joblip", ("Could not find 'hydra/launcher/joblip'",)),
+    # compiled models
+    "chip": Mistake("target=sd8elit", ("no target 'sd8elit', did you mean 'sd8elite'",)),
+    "another chip's NPU": Mistake("target=snapdragon target.soc.htp_arch=75", ("soc_model 69 is the SM8750, whose NPU is v79, not v75", "target.soc")),
+    "option of the NPU": Mistake("target=snapdragon nodes.compile.params.options={htp_archh: '79'}", ("htp_archh", "nodes.compile"), bare=False),
+    "shapes of the NPU": Mistake("target=snapdragon decoder=basic", ("the NPU takes fixed shapes only", "decoder=basic")),
+    "calibration of the NPU": Mistake("target=snapdragon level=HIGH nodes.qdq.params.calibration_clips=7", ("7 calibration clips are too few", "nodes.qdq")),
+    "loop of ExecuTorch": Mistake("target=et_xnnpack decoder=all_in_one level=BASIC", ("torch.export refuses a decoding loop", "target=torchscript")),
     # recipes
     "recipe of nobody": Mistake("recipe=~nosuchuser/m.yaml", ("there is no home directory '~nosuchuser'",), bare=True),
     "recipe's defaults": Mistake("level=NONE", ("'whisper_tiny' is no list of recipes", "tiny.yaml: defaults"), write("tiny.yaml", "defaults: whisper_tiny\n")),
