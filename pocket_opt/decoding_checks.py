@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from pocket_opt.config.schema import Config, Decoding
-from pocket_opt.errors import UserError
+from pocket_opt.errors import UserError, unknown_name
+from pocket_opt.evaluation.decoding import DETECT
 from pocket_opt.graph import Node
 
 
@@ -14,6 +15,20 @@ def check_decoding(config: Config) -> None:
     """Raise UserError where the search, its numbers and the decoder do not fit together."""
     _check_numbers(config.decoding)
     _check_one_file(config)
+
+
+def chosen_language(wanted: str | None, languages: Sequence[str]) -> str | None:
+    """The code of the language to decode in, "auto" to detect it; None takes each clip's own.
+
+    Args:
+        languages: those that the model can be told.
+    """
+    if wanted is None:
+        return None
+    code, known = wanted.lower().strip("<|>"), [DETECT, *languages]
+    if code not in known:
+        raise unknown_name("language of this model", code, known, where="decoding.language")
+    return code
 
 
 def _check_one_file(config: Config) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
 from pocket_opt.models.sources import Root
 from pocket_opt.targets.base import Target
 
-NODE, NATIVE = "layout", "native"
+NODE, NATIVE, ANDROID = "layout", "native", "android"
 KEY = "bundle.layout"
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
 """Intended precision of the weights -> what transformers.js calls it."""
@@ -18,12 +20,13 @@ FIXED_WINDOWS = {"genai": 30.0}
 
 
 def with_layout(
-    drafts: list[Draft], last: str, config: Config, target: Target, root: Root
+    drafts: list[Draft], last: str, config: Config, target: Target, root: Root, fallback: str = ""
 ) -> tuple[list[Draft], str]:
     """`drafts` and the node that writes the layout after `last`, and which node is last; nothing for our own layout.
 
     Args:
         root: the model that `last` was made from.
+        fallback: build key of the model that the bundle holds for the CPU as well; empty without one.
 
     Raises:
         UserError: the layout does not fit the target, the level, the decoder or the model.
@@ -38,8 +41,11 @@ def with_layout(
             where=f"nodes.{NODE}",
             fix=f"set {KEY}, or give your node another name",
         )
-    params = {"dtype": DTYPES[config.level.intents.weights]} if layout == "transformers_js" else {}
-    added = Draft(NODE, f"layout_{layout}", params, {"model": last}, f"{KEY}={layout}")
+    params: dict[str, dict[str, Any]] = {
+        "transformers_js": {"dtype": DTYPES[config.level.intents.weights]},
+        ANDROID: {"target": target.name, "fallback": fallback},
+    }
+    added = Draft(NODE, f"layout_{layout}", params.get(layout, {}), {"model": last}, f"{KEY}={layout}")
     return [*drafts, added], NODE
 
 
@@ -59,12 +65,7 @@ def _check_fit(config: Config, target: Target, root: Root) -> None:
             allowed=f"{NATIVE} at this level: a directory that transformers loads",
             fix="choose level=BASIC, which gives the same answers, or a higher one",
         )
-    if config.decoder.name != "kv_cache":
-        raise UserError(
-            f"the layout {layout} needs a decoder with caches, not decoder={config.decoder.name}",
-            where=KEY,
-            fix="set decoder=kv_cache",
-        )
+    _check_decoder(config, target)
     if config.audio_context != "full":
         raise UserError(
             f"the client of the layout {layout} feeds whole windows, not audio_context={config.audio_context}",
@@ -84,4 +85,27 @@ def _check_fit(config: Config, target: Target, root: Root) -> None:
             where=KEY,
             allowed=", ".join(name for name in (NATIVE, *target.layouts) if name not in FIXED_WINDOWS),
             fix="choose another layout, or a model with a window of 30 s",
+        )
+
+
+def _check_decoder(config: Config, target: Target) -> None:
+    layout, decoder = config.bundle.layout, config.decoder.name
+    if layout == ANDROID and target.name == "cpu" and decoder != "static":
+        raise UserError(
+            f"the sources of the layout {layout} feed a decoder of fixed shapes, not decoder={decoder}",
+            where=KEY,
+            fix="set decoder=static",
+        )
+    if layout != ANDROID and decoder != "kv_cache":
+        raise UserError(
+            f"the layout {layout} needs a decoder with caches, not decoder={decoder}",
+            where=KEY,
+            fix="set decoder=kv_cache",
+        )
+    compiling = read_edits(config.nodes).get("compile")
+    if layout == ANDROID and compiling is not None and compiling.params.get("share_weights"):
+        raise UserError(
+            "binaries with shared weights are switched off in Qualcomm's provider for Android",
+            where="nodes.compile.params.share_weights",
+            fix=f"leave it out, or set {KEY}={NATIVE}",
         )

@@ -58,47 +58,39 @@ def measure_context(config: Config, clips: Dataset) -> dict[str, Any]:
 
 
 def measures(
-    config: Config, result: Draft, *, window_s: float, has_data: bool, off: dict[str, str]
+    config: Config,
+    drafts: Sequence[Draft],
+    last: str,
+    *,
+    window_s: float,
+    has_data: bool,
+    off: dict[str, str],
 ) -> list[Draft]:
-    """The measurements of `result` and of its baseline, the source model; `off` takes those left out, and why."""
-    reference, simulated = result.name == SOURCE, load_target(config.target.name).verified == "simulator"
+    """The measurements of `last` and of its baseline, the source model; `off` takes those left out, and why.
+
+    Args:
+        drafts: the build chain that leads to `last`.
+    """
+    compiled = next((draft for draft in drafts if load_pass(draft.pass_name).compiles), None)
+    reference, simulated = last == SOURCE, load_target(config.target.name).verified == "simulator"
     if config.recipe.family == OPTIMUM:
-        return _of_graphs(config, result.name, off)
+        return _of_graphs(config, last, off)
     wanted = [
-        Draft(name, name, {}, {"model": result.name}, "measured on the result")
+        Draft(name, name, {}, {"model": last}, "measured on the result")
         for name in ("quality", "latency", "memory")
     ]
     wanted[0] = replace(wanted[0], params=ALL_CORES if simulated else {})
-    wanted.append(Draft("profile", "profile", {}, {"model": result.name}, "where the time goes"))
-    wanted += _on_device(config, result, off)
+    wanted.append(Draft("profile", "profile", {}, {"model": last}, "where the time goes"))
+    wanted += _on_device(config, last, compiled, off)
     if not reference:
-        wanted += [
-            Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
-            for name in ("quality", "latency", "memory")
-        ]
-        wanted += [
-            Draft(
-                "degradation",
-                "degradation",
-                {},
-                {"quality": "quality", "baseline": BASELINE + "quality"},
-                "against NONE",
-            ),
-            Draft(
-                "parity",
-                "parity",
-                FEW_CLIPS if simulated else {},
-                {"model": result.name, "source": SOURCE},
-                "numerical distance from the source",
-            ),
-        ]
+        wanted += _against_source(last, simulated=simulated)
     else:
         off |= dict.fromkeys(("degradation", "parity"), "this is the source model itself")
-    if load_pass(result.pass_name).compiles:
-        graphs = {"model": result.name, "graphs": result.inputs["model"], "quality": "quality"}
+    if compiled is not None:
+        graphs = {"model": last, "graphs": compiled.inputs["model"], "quality": "quality"}
         wanted.append(Draft(AGREEMENT, AGREEMENT, {}, graphs, "what compiling changed"))
-    if not reference and simulated and (window_s > SIMULATED_WINDOW_S or _shares(config, result)):
-        why = UNLOADABLE if _shares(config, result) else TOO_LONG
+    if not reference and simulated and (window_s > SIMULATED_WINDOW_S or _shares(config, compiled)):
+        why = UNLOADABLE if _shares(config, compiled) else TOO_LONG
         off |= dict.fromkeys(("quality", "parity", AGREEMENT), why)
     if not reference and simulated:
         off |= dict.fromkeys(("latency", "memory", "profile"), SIMULATED)
@@ -119,32 +111,47 @@ def measures(
     return wanted
 
 
-def _shares(config: Config, result: Draft) -> bool:
+def _against_source(result: str, *, simulated: bool) -> list[Draft]:
+    """What is measured on the source model, too, and between the two."""
+    both = {"quality": "quality", "baseline": BASELINE + "quality"}
+    pair = {"model": result, "source": SOURCE}
+    few = FEW_CLIPS if simulated else {}
+    return [
+        *(
+            Draft(BASELINE + name, name, {}, {"model": SOURCE}, "the source model, for comparison")
+            for name in ("quality", "latency", "memory")
+        ),
+        Draft("degradation", "degradation", {}, both, "against NONE"),
+        Draft("parity", "parity", few, pair, "numerical distance from the source"),
+    ]
+
+
+def _shares(config: Config, compiled: Draft | None) -> bool:
     """Whether the user asks for binaries with shared weights."""
-    edit = read_edits(config.nodes).get(result.name)
+    edit = read_edits(config.nodes).get(compiled.name) if compiled is not None else None
     return edit is not None and bool(edit.params.get("share_weights"))
 
 
-def _on_device(config: Config, result: Draft, off: dict[str, str]) -> list[Draft]:
+def _on_device(config: Config, result: str, compiled: Draft | None, off: dict[str, str]) -> list[Draft]:
     """The measurement on a device of the user's, or on one that Qualcomm hosts, if there is one."""
     if config.device is None:
         return []
-    if result.name == SOURCE:
+    if result == SOURCE:
         off["on_device"] = "the source model stays on this machine"
         return []
     why = f"run on {config.device}"
     if name := hosted_name(config.device):
-        if config.target.soc is None:
+        if config.target.soc is None or compiled is None:
             raise UserError(
                 "Qualcomm AI Hub runs binaries of Qualcomm's NPUs, and this target makes none",
                 where=f"device={config.device}, target={config.target.name}",
                 allowed="target=snapdragon and its like",
                 fix="choose one of these targets, or leave device out",
             )
-        edges = {"model": result.name, "graphs": result.inputs["model"]}
+        edges = {"model": result, "graphs": compiled.inputs["model"]}
         return [Draft("on_device", "on_ai_hub", {"device": name}, edges, why)]
     given = {"address": config.device, "python": config.device_python}
-    return [Draft("on_device", "on_device", given, {"model": result.name}, why)]
+    return [Draft("on_device", "on_device", given, {"model": result}, why)]
 
 
 def _of_graphs(config: Config, result: str, off: dict[str, str]) -> list[Draft]:

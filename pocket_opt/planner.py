@@ -14,10 +14,10 @@ from pocket_opt.config.overrides import row_overrides
 from pocket_opt.config.parsing import parse
 from pocket_opt.config.schema import Config
 from pocket_opt.data.dataset import Dataset
-from pocket_opt.decoding_checks import check_decoding, check_words_timed
+from pocket_opt.decoding_checks import check_decoding, check_words_timed, chosen_language
 from pocket_opt.devices import check_address
 from pocket_opt.errors import UserError, unknown_name
-from pocket_opt.evaluation.decoding import DETECT
+from pocket_opt.fallback import fallback_config, fallback_lines
 from pocket_opt.families import check_family
 from pocket_opt.graph import Node, PassGraph
 from pocket_opt.graph_edits import Draft, Edit, apply_edits, chain, read_edits
@@ -50,6 +50,7 @@ class Plan:
         roots: the source, and the student if there is one.
         overrides: what sets this row apart from its recipe, target and level.
         clips: how many clips quality is measured on; None without evaluation data.
+        fallback: the same for the CPU, whose bundle this one encloses.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class Plan:
     overrides: tuple[str, ...]
     clips: int | None
     keys: Mapping[str, str] = field(default_factory=dict)
+    fallback: Plan | None = None
 
     @property
     def components(self) -> dict[str, dict[str, str]]:
@@ -104,10 +106,12 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     """
     target = load_target(config.target.name, config.target.soc)
     require_installed(target, config.level.intents)
+    beside = fallback_config(config, target)
+    fallback = plan_variant(beside, fallback_lines(list(lines))) if beside else None
     _check_settings(config)
     check_family(config)
     roots, off = _roots(config)
-    language = _language(config.decoding.language, roots[SOURCE])
+    language = chosen_language(config.decoding.language, roots[SOURCE].languages)
     data, clips_path = _evaluation_data(config)
     calibration = CalibrationClips(config)
     drafts = [_root_draft(SOURCE, roots[SOURCE], "the model as the recipe names it")]
@@ -121,12 +125,12 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
     drafts, last = drafts + taken, taken[-1].name if taken else last
     drafts, last, removed = apply_edits(with_search(config, drafts), config.nodes, result=last, off=off)
     off = {name: why for name, why in off.items() if name not in [draft.name for draft in drafts]} | removed
-    drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]))
+    enclosed = fallback.build_key if fallback else ""
+    drafts, last = with_layout(drafts, last, config, target, roots.get(STUDENT, roots[SOURCE]), enclosed)
     measured = measure_context(config, clips_path) | {"language": language}
     context = {"measure": measured, "build": _build_context(config)}
-    result = next(draft for draft in drafts if draft.name == last)
     window_s = roots.get(STUDENT, roots[SOURCE]).window_s or PUBLISHED_WINDOW_S
-    drafts += measures(config, result, window_s=window_s, has_data=data is not None, off=off)
+    drafts += measures(config, drafts, last, window_s=window_s, has_data=data is not None, off=off)
     edits, rules = read_edits(config.nodes), file_rules(config.overrides)
     nodes = [
         _node(draft, edits.get(draft.name, Edit()), context, calibration, rules)
@@ -148,6 +152,7 @@ def plan_variant(config: Config, lines: Iterable[str] = ()) -> Plan:
         row_overrides(list(lines)),
         len(data.clips) if data else None,
         graph.keys(),
+        fallback,
     )
 
 
@@ -195,16 +200,6 @@ def _roots(config: Config) -> tuple[dict[str, Root], dict[str, str]]:
         return roots, {STUDENT: "random weights have nothing to distil"}
     roots[STUDENT] = resolve(recipe.student, recipe.family, seed=config.seed, where="recipe.student")
     return roots, {}
-
-
-def _language(wanted: str | None, source: Root) -> str | None:
-    """The code of the language to decode in, "auto" to detect it; None takes each clip's own."""
-    if wanted is None:
-        return None
-    code, known = wanted.lower().strip("<|>"), [DETECT, *source.languages]
-    if code not in known:
-        raise unknown_name("language of this model", code, known, where="decoding.language")
-    return code
 
 
 def _root_draft(name: str, root: Root, why: str) -> Draft:

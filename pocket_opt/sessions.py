@@ -104,8 +104,10 @@ class Session:
             return self._fail(number, plan, storage_error(error, destination(plan)))
         except Exception as error:
             return self._fail(number, plan, unexpected(error, destination(plan)))
-        self._write(number, {"bundle": str(bundle.path)})
-        return Variant(bundle.path, "", _log_bundle(plan.config, bundle, self.sweep))
+        bundles = [bundle, *_fallback(plan)]
+        self._write(number, {"bundle": [str(one.path) for one in bundles]})
+        warned = [line for one in bundles for line in _log_bundle(plan.config, one, self.sweep)]
+        return Variant(bundle.path, "", tuple(dict.fromkeys(warned)))
 
     def give_up(self, number: int, reason: str) -> None:
         """Note why a variant could not begin; it is counted as failed when the session ends."""
@@ -119,7 +121,7 @@ class Session:
         """Write the report over all bundles of the output directory, end the sweep in MLflow, tidy up."""
         complaints = self._fail_lost(plans)
         outcomes = [read_json(self._outcome(number)) or {} for number in range(len(plans))]
-        bundles = [open_bundle(Path(table["bundle"])) for table in outcomes if "bundle" in table]
+        bundles = [open_bundle(Path(path)) for table in outcomes for path in table.get("bundle", ())]
         failures = tuple(_failure(table["failure"]) for table in outcomes if "failure" in table)
         files = write_report(_all_manifests(_output_dir(plans)), failures, _output_dir(plans))
         complaints += self._end_sweep(plans, [files.html, files.csv], failures)
@@ -173,8 +175,14 @@ def optimize_plan(plan: Plan, observer: Observer | None = None) -> Bundle:
     except PocketOptError as error:
         _warn(_log_failure(plan.config, _failure_of(plan, error)))
         raise
-    _warn(_log_bundle(plan.config, bundle))
+    for one in (bundle, *_fallback(plan)):
+        _warn(_log_bundle(plan.config, one))
     return bundle
+
+
+def _fallback(plan: Plan) -> list[Bundle]:
+    """The bundle of its own that the fallback of a finished plan left, if it has one."""
+    return [] if plan.fallback is None else [open_bundle(destination(plan.fallback))]
 
 
 def _warn(texts: Sequence[str]) -> None:

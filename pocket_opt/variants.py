@@ -42,16 +42,23 @@ def open_store() -> Store:
 def run_variant(plan: Plan, observer: Observer | None = None) -> Bundle:
     """Carry a plan out and return its bundle; nodes that the store has are not run again.
 
+    A fallback is carried out before it, and leaves a bundle of its own, too.
+
     Raises:
         PocketOptError: the download, a node or the disk failed.
     """
     plan = with_downloads(plan)
     provide_toolchains(plan)
     reach_device(plan)
+    fallback = run_variant(plan.fallback, observer) if plan.fallback is not None else None
     run = run_graph(plan.graph, open_store(), timeout_s=plan.config.timeout_s, observer=observer)
     measured = {node.name: run.artifact(node.name) for node in plan.graph if node.kind == "measure"}
     bundle = write_bundle(
-        _record(plan, run), run.artifact(plan.result), destination(plan), measurements=measured
+        _record(plan, run),
+        run.artifact(plan.result),
+        destination(plan),
+        measurements=measured,
+        fallback=fallback,
     )
     remember(plan)
     return bundle

@@ -53,7 +53,7 @@ def test_genai_takes_models_of_its_window() -> None:
     assert plan("bundle.layout=genai", "level=BASIC", *RANDOM).result == "layout"
     error = refusal("bundle.layout=genai")
     assert "feeds 30 s at once, and this model takes 4 s" in error.what
-    assert error.allowed == "native, optimum, transformers_js, sherpa_onnx"
+    assert error.allowed == "native, optimum, transformers_js, sherpa_onnx, android"
     assert error.where == "bundle.layout"
 
 
@@ -87,3 +87,28 @@ def test_a_target_that_may_make_no_onnx_graphs_says_so(target: str) -> None:
     error = refusal("bundle.layout=optimum", f"target={target}")
     assert error.what == f"the target {target} cannot write the layout optimum"
     assert (error.allowed, error.fix) == ("native", "choose another layout, or target=cpu")
+
+
+@pytest.mark.parametrize("target", ["snapdragon", "sd8gen3"])
+def test_android_takes_what_was_compiled(target: str) -> None:
+    found = plan("bundle.layout=android", f"target={target}")
+    assert found.graph["layout"].inputs == {"model": "compile"}
+    assert found.graph["agreement"].inputs == {"model": "layout", "graphs": "qdq", "quality": "quality"}
+    assert found.graph["quality"].inputs == {"model": "layout"}
+
+
+def test_android_on_the_cpu_has_fixed_shapes() -> None:
+    assert plan("bundle.layout=android", "decoder=static").graph["layout"].params["target"] == "cpu"
+    error = refusal("bundle.layout=android")
+    assert (error.where, error.fix) == ("bundle.layout", "set decoder=static")
+    assert "decoder=kv_cache" in error.what
+
+
+def test_shared_weights_are_not_for_android() -> None:
+    shared = ("target=snapdragon", "nodes.compile.params.share_weights=true")
+    assert refusal("bundle.layout=android", *shared).where == "nodes.compile.params.share_weights"
+    assert plan(*shared).result == "compile"
+
+
+def test_layouts_of_others_are_not_for_the_npu() -> None:
+    assert refusal("bundle.layout=optimum", "target=snapdragon").allowed == "native, android"

@@ -104,6 +104,10 @@ def _usage(manifest: Mapping[str, Any]) -> Iterator[str]:
     client = CLIENTS.get(manifest["metadata"].get("layout", ""))
     if client is not None:
         yield from _client_usage(client)
+    if "android" in manifest["metadata"]:
+        yield from _android_usage(manifest["metadata"]["android"])
+    if "fallback" in manifest:
+        yield from _fallback_usage(manifest["fallback"])
 
 
 def _client_usage(client: Client) -> Iterator[str]:
@@ -117,6 +121,37 @@ def _client_usage(client: Client) -> Iterator[str]:
     yield f"```{client.language}"
     yield client.lines.rstrip()
     yield "```"
+
+
+def _android_usage(about: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield "### On Android"
+    yield ""
+    yield (
+        f"`assets/{about['assets']}` is for the assets of an app; `android/build.gradle.kts` has the lines for its "
+        "module, `android/kotlin` and `android/cpp` the sources that run it. Libraries:"
+    )
+    yield ""
+    yield from (f"- `{library}`" for library in about["libraries"])
+    yield ""
+    yield "```kotlin"
+    yield 'WhisperAssets.open(context).use { it.transcribe(samples, "en") }'
+    yield "```"
+
+
+def _fallback_usage(about: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"### Without the NPU: `{about['path']}`"
+    yield ""
+    verified, size = about["verified"], about["metrics"]["size"]["total_mb"]
+    yield (
+        f"The same model for target {about['target']}, in a bundle of its own with a card and a manifest: "
+        f"{_number(size['value'], size['unit'])}, verified {verified['how']}, {verified['scope']}, "
+        f"{_VERDICTS[about['budget']['verdict']]}."
+    )
+    wer = about["metrics"].get("quality", {}).get("wer")
+    if wer:
+        yield f"Its word error rate is {_number(wer['value'], wer['unit'])}."
 
 
 def _metrics(manifest: Mapping[str, Any]) -> Iterator[str]:

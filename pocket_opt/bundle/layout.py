@@ -20,6 +20,7 @@ from pocket_opt.bundle.manifest import (
 )
 from pocket_opt.bundle.publication import (
     CARD,
+    FALLBACK,
     MANIFEST,
     MEASUREMENTS,
     place_file,
@@ -37,6 +38,7 @@ from pocket_opt.models.standalone import RUNNER, RUNNER_MODULES, runner_files
 from pocket_opt.results import VariantRecord
 
 _RESULT = "result"
+_FOLDERS = (MEASUREMENTS, RUNNER_MODULES, FALLBACK)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def write_bundle(
     destination: Path,
     *,
     measurements: Mapping[str, Artifact] | None = None,
+    fallback: Bundle | None = None,
 ) -> Bundle:
     """Write the bundle of `variant` to the directory `destination` and return it.
 
@@ -76,6 +79,7 @@ def write_bundle(
     Args:
         artifact: the model, its files read-only where they may be shared with the bundle by hard link.
         measurements: measure node -> its artifact; what it holds (hypotheses, tables) goes to `measurements/<node>/`.
+        fallback: the same model for the CPU; goes to `fallback/` as it is.
 
     Raises:
         PocketOptError: two files want the same place, or the disk refuses.
@@ -85,8 +89,10 @@ def write_bundle(
             _place_model(artifact, stage)
             _place_runner(artifact, stage)
             _place_measurements(measurements or {}, stage)
+            _place_fallback(fallback, stage)
             older = _older(destination)
-            manifest = build_manifest(variant, artifact, _file_rows(stage, destination, older))
+            rows = _file_rows(stage, destination, older)
+            manifest = build_manifest(variant, artifact, rows, fallback.manifest if fallback else None)
             if older is not None and _is_same(manifest, older, stage, destination):
                 return Bundle(destination, older)
             _check(manifest)
@@ -110,7 +116,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
 
 def _place_model(artifact: Artifact, stage: Path) -> None:
     for name in sorted({file for part in artifact.components.values() for file in part.files}):
-        if name in (MANIFEST, CARD, RUNNER) or Path(name).parts[0] in (MEASUREMENTS, RUNNER_MODULES):
+        if name in (MANIFEST, CARD, RUNNER) or Path(name).parts[0] in _FOLDERS:
             raise PocketOptError(
                 f"a model file is called '{name}', which a bundle needs for itself",
                 where=str(artifact.root),
@@ -138,6 +144,12 @@ def _place_measurements(measurements: Mapping[str, Artifact], stage: Path) -> No
         (folder / first).write_text(text + "\n", encoding="utf-8")
         for name in others:
             place_file(measured.root / name, folder / name)
+
+
+def _place_fallback(fallback: Bundle | None, stage: Path) -> None:
+    if fallback is not None:
+        for name in (MANIFEST, CARD, *(row["path"] for row in fallback.manifest["files"])):
+            place_file(fallback.path / name, stage / FALLBACK / name)
 
 
 def _older(destination: Path) -> dict[str, Any] | None:

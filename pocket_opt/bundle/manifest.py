@@ -17,7 +17,7 @@ from pocket_opt.artifact import Artifact
 from pocket_opt.budget import judge
 from pocket_opt.bundle.metrics import collect, collect_baseline, sizes
 from pocket_opt.bundle.provenance import git_state, tool_versions
-from pocket_opt.bundle.publication import MANIFEST
+from pocket_opt.bundle.publication import FALLBACK, MANIFEST
 from pocket_opt.bundle.scrub import scrub, scrub_override
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.hosts import host
@@ -34,12 +34,16 @@ SYNTHETIC_DATA = "quality measured on synthetic speech"
 
 
 def build_manifest(
-    variant: VariantRecord, artifact: Artifact, files: Sequence[Mapping[str, Any]]
+    variant: VariantRecord,
+    artifact: Artifact,
+    files: Sequence[Mapping[str, Any]],
+    fallback: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of `variant`, whose model is `artifact`.
 
     Args:
         files: `{"path", "size", "sha256"}` of every file of the bundle beside the manifest and the card.
+        fallback: manifest of the bundle that this one encloses.
     """
     metrics = collect(variant.measurements, sizes(artifact, variant.nodes))
     git = git_state()
@@ -74,10 +78,17 @@ def build_manifest(
         "tools": tool_versions(),
         "host": dict(host()),
     }
+    beside = {"fallback": _enclosed(fallback)} if fallback else {}
     plain: dict[str, Any] = json.loads(
-        json.dumps({**table, **({"git": git} if git else {})}, allow_nan=False)
+        json.dumps({**table, **({"git": git} if git else {}), **beside}, allow_nan=False)
     )
     return plain
+
+
+def _enclosed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of the bundle in its folder `fallback`, whose own manifest has everything."""
+    told = ("target", "level", "identities", "verified", "budget", "metrics")
+    return {"path": FALLBACK, **{name: manifest[name] for name in told}}
 
 
 def labels(variant: VariantRecord) -> list[str]:

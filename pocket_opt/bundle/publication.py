@@ -27,6 +27,8 @@ CARD = "README.md"
 MEASUREMENTS = "measurements"
 TRACKED = "mlartifacts"
 """The folder of what was copied into MLflow; nothing in it is a bundle."""
+FALLBACK = "fallback"
+"""The folder of a bundle that encloses another one: the same model for the CPU, which lies elsewhere, too."""
 
 _STAGED, _REPLACED, _LOCK = ".new-", ".old-", ".bundles.lock"
 _FICLONE = 0x40049409  # ioctl_ficlone(2): share the blocks of a file (btrfs, xfs, bcachefs)
@@ -39,12 +41,12 @@ def bundle_directory(outputs: Path, recipe: str, target: str, level: str, row_ke
 
 
 def find_bundles(roots: Iterable[Path]) -> list[Path]:
-    """Every bundle in or below `roots`, sorted; hidden directories and what tracking keeps are left out."""
+    """Every bundle in or below `roots`, sorted; hidden directories, what tracking keeps and fallbacks are left out."""
     found: set[Path] = set()
     for root in roots:
         for manifest in [root / MANIFEST] if (root / MANIFEST).is_file() else root.rglob(MANIFEST):
             inner = manifest.relative_to(root).parts
-            if not any(part.startswith(".") or part == TRACKED for part in inner):
+            if not any(part.startswith(".") or part in (TRACKED, FALLBACK) for part in inner):
                 found.add(manifest.parent)
     return sorted(found)
 

@@ -27,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     store = open_store()
     for variant in plan_all(arguments):
+        if variant.plan.fallback is not None:
+            show(variant.plan.fallback, store)
         show(variant.plan, store)
     return 0
 

@@ -166,8 +166,11 @@ class Tracking:
 class BundleSettings:
     """What the result looks like on disk."""
 
-    layout: Literal["native", "optimum", "transformers_js", "sherpa_onnx", "genai"] = (
-        "native"  # whose software loads the files unchanged; see docs/clients.md
+    layout: Literal["native", "optimum", "transformers_js", "sherpa_onnx", "genai", "android"] = (
+        "native"  # whose software loads the files unchanged; see docs/clients.md, and docs/android.md
+    )
+    with_fallback: bool = (
+        False  # of an NPU: also make, measure and enclose the model for the CPU; see docs/android.md
     )
 
 

@@ -76,6 +76,19 @@ def _value(port: Port) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(port.name, kind, list(port.shape))
 
 
+def sdk_version(wrapper: Path) -> str:
+    """The version of Qualcomm's SDK that made the binary, e.g. v2.51.0.260929181845; PocketOptError without one."""
+    for node in _nodes(wrapper):
+        for attribute in node.attribute:
+            if node.op_type == CONTEXT and attribute.name == "ep_sdk_version":
+                return str(attribute.s.decode())
+    raise PocketOptError(
+        f"the wrapper {wrapper.name} does not say which compiler made its binary",
+        where="attribute ep_sdk_version",
+        fix="compile it again",
+    )
+
+
 def component(wrapper: Path, before: Component) -> Component:
     """The component of a wrapper and its binaries, with the ports of the graph that it was compiled from."""
     return Component(FORMAT, (wrapper.name, *binaries(wrapper)), before.inputs, before.outputs)

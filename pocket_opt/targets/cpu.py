@@ -33,7 +33,7 @@ class Cpu:
     name = "cpu"
     verified = "native"
     packages = (Package("onnxruntime", "pip install onnxruntime"), Package("onnx", "pip install onnx"))
-    layouts: tuple[str, ...] = ("optimum", "transformers_js", "sherpa_onnx", "genai")
+    layouts: tuple[str, ...] = ("optimum", "transformers_js", "sherpa_onnx", "genai", "android")
     probe_task = "pocket_opt.runtimes.onnxruntime:probe"
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:

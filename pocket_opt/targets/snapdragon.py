@@ -35,7 +35,7 @@ class Snapdragon:
         Package("onnxruntime", "pip install onnxruntime"),
         Package("onnx", "pip install onnx"),
     )
-    layouts: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ("android",)
     probe_task = "pocket_opt.runtimes.qnn:probe"
 
     def __init__(self, name: str, soc: Soc) -> None:
