@@ -31,6 +31,7 @@ _VERDICTS = {
 
 _HEADLINES = (
     ("size", "total_mb", "size"),
+    ("size", "runtime_mb", "libraries that run it, as installed there"),
     ("size", "ratio_to_source", "size against the source model"),
     ("quality", "wer", "word error rate"),
     ("quality", "wer_delta", "change of it"),

@@ -18,6 +18,7 @@ from pocket_opt.budget import judge
 from pocket_opt.bundle.metrics import collect, collect_baseline, sizes
 from pocket_opt.bundle.provenance import git_state, tool_versions
 from pocket_opt.bundle.publication import FALLBACK, MANIFEST
+from pocket_opt.bundle.runtime_size import runtime_size
 from pocket_opt.bundle.scrub import scrub, scrub_override
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.hosts import host
@@ -45,7 +46,8 @@ def build_manifest(
         files: `{"path", "size", "sha256"}` of every file of the bundle beside the manifest and the card.
         fallback: manifest of the bundle that this one encloses.
     """
-    metrics = collect(variant.measurements, sizes(artifact, variant.nodes))
+    size = {**sizes(artifact, variant.nodes), **runtime_size(artifact.metadata)}
+    metrics = collect(variant.measurements, size)
     git = git_state()
     table = {
         "schema_version": SCHEMA_VERSION,

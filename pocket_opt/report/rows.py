@@ -32,6 +32,7 @@ class Column:
 
 COLUMNS = (
     Column("size_mb", "size", "Size", "MB", ("size", "total_mb"), 2),
+    Column("runtime_mb", "runtime", "Runtime libraries", "MB", ("size", "runtime_mb"), 1, axis=False),
     Column("size_percent", "of NONE", "Size against NONE", "%", ("size", "ratio_to_source"), 1),
     Column("wer", "WER", "Word error rate", "%", ("quality", "wer"), 2),
     Column("wer_delta", "change", "Change of WER against NONE", "points", ("quality", "wer_delta"), 2),
