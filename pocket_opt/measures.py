@@ -27,11 +27,12 @@ ALL_CORES = {"processes": 0}
 
 SIMULATED_WINDOW_S = 10.0
 TOO_LONG = (
-    "the simulator takes minutes to hours for one window of this model; nodes.compile says what was simulated"
+    "the simulator takes minutes to hours for one window of this model; the node that compiles it says what was "
+    "simulated"
 )
 """Why a model whose window is longer is not run clip by clip: the encoder of whisper-tiny takes three minutes."""
 
-UNLOADABLE = "the simulator cannot load binaries with shared weights; nodes.compile says what was simulated"
+UNLOADABLE = "the simulator cannot load binaries with shared weights; the node that compiles it says what was simulated"
 UNTIMED = {"torchscript": "the lite interpreter tells no times of its operators"}
 """Targets whose runtimes have no profiler, and why."""
 SIMULATED = "the chip is simulated here, and a simulator's times and memory are not the chip's"
@@ -143,7 +144,7 @@ def _on_device(config: Config, result: str, compiled: Draft | None, off: dict[st
     if name := hosted_name(config.device):
         if config.target.soc is None or compiled is None:
             raise UserError(
-                "Qualcomm AI Hub runs binaries of Qualcomm's NPUs, and this target makes none",
+                "Qualcomm AI Hub runs context binaries of Qualcomm's NPUs, and this target makes none",
                 where=f"device={config.device}, target={config.target.name}",
                 allowed="target=snapdragon and its like",
                 fix="choose one of these targets, or leave device out",

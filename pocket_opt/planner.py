@@ -30,7 +30,7 @@ from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.passes.base import Pass
 from pocket_opt.precision import OVERRIDES, Rule, combined, file_rules
 from pocket_opt.searches import check_overrides_taken, with_search
-from pocket_opt.targets import load_target, require_installed
+from pocket_opt.targets import described_chip, load_target, require_installed
 from pocket_opt.targets.base import Architecture, Step, Target
 from pocket_opt.toolchains import load_toolchain
 
@@ -164,13 +164,14 @@ def _steps(target: Target, config: Config, source: Root) -> list[Step]:
 
 def _build_context(config: Config) -> dict[str, Any]:
     """Settings that every pass gets that has a parameter of that name."""
+    chip = described_chip(config.target.soc)
     return {
         "audio_context": config.audio_context,
         "budget": config.level_budget,
         "beams": config.decoding.beams,
         "length_penalty": config.decoding.length_penalty,
         "word_timestamps": config.word_timestamps,
-        **(asdict(config.target.soc) if config.target.soc else {}),
+        **(asdict(chip) if chip else {}),
     }
 
 

@@ -22,7 +22,7 @@ from pocket_opt.passes import MEASUREMENTS, load_pass
 from pocket_opt.planner import Plan, plan_variant
 from pocket_opt.results import NodeRecord, VariantRecord
 from pocket_opt.store import Store
-from pocket_opt.targets import load_target
+from pocket_opt.targets import described_chip, load_target
 from pocket_opt.toolchains import environments, load_toolchain
 
 ON_DEVICE = "on_device"
@@ -99,7 +99,7 @@ def provide_toolchains(plan: Plan, say: Callable[[str], None] = _unheard) -> Non
 
 def reach_device(plan: Plan) -> None:
     """Raise UserError, before anything is built, where the device that the plan is to run on does not answer."""
-    device, soc = plan.config.device, plan.config.target.soc
+    device, soc = plan.config.device, described_chip(plan.config.target.soc)
     if device is None or ON_DEVICE not in _to_run(plan):
         return
     if (name := hosted_name(device)) and soc is not None:

@@ -87,7 +87,7 @@ def call(
     with scratch("job") as place:
         job = place / "job.json"
         job.write_text(json.dumps(described | {"paths": [str(folder)] if folder else []}))
-        surroundings = {**(_apart() if folder else _as_here()), **(env or {})}
+        surroundings = {**(apart() if folder else _as_here()), **(env or {})}
         with (place / "stderr").open("w+b") as stderr:
             return _supervise(job, stderr, python, surroundings, timeout_s, on_progress)
 
@@ -230,8 +230,8 @@ def _as_here() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
-def _apart() -> dict[str, str]:
-    """The parent's environment without what leads to its packages."""
+def apart() -> dict[str, str]:
+    """The environment variables of this process without what leads to its packages, for another interpreter."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     return {**kept, "PYTHONNOUSERSITE": "1"}
 

@@ -143,7 +143,7 @@ ALLOWED = {
     "store": FOUNDATION,
     "config": {"config", "errors", "passes"},
     "models": {*FOUNDATION, *MODELS, "config"},
-    "runtimes": {*FOUNDATION, *MODELS, "passes"},
+    "runtimes": {*FOUNDATION, *MODELS, "passes", "toolchains"},
     "data": {*FOUNDATION, "data", "models"},
     "passes": {"search", "torch_rounding", *FOUNDATION, *MODELS, "passes", "toolchains"},
     "torch_rounding": {*FOUNDATION, *MODELS, "passes"},

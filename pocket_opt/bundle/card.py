@@ -18,6 +18,7 @@ RUNNER_PACKAGES = {
     "openvino": "openvino numpy tokenizers soundfile",
     "qnn": "onnxruntime onnxruntime-qnn numpy tokenizers soundfile",
     "executorch": "executorch torch numpy tokenizers soundfile",
+    "executorch_qnn": "executorch torch numpy tokenizers soundfile",
     "torchscript": "torch numpy tokenizers soundfile",
 }
 """Runtime of a model -> what its stand-alone runner needs."""

@@ -7,6 +7,7 @@ YAML leaves out can be set without Hydra's `+`.
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def _check_key(key: str, line: str) -> Any:
     hint: Any = Config
     done: list[str] = []
     for part in key.split("."):
-        hint = _strip_none(hint)
+        hint = _with_keys(hint)
         if is_dataclass(hint) and isinstance(hint, type):
             names = [entry.name for entry in fields(hint)]
             if part not in names:
@@ -236,6 +237,12 @@ def _check_key(key: str, line: str) -> Any:
             )
         done.append(part)
     return hint
+
+
+def _with_keys(hint: Any) -> Any:
+    """Of a choice between a value and one kind of table, the table: only that has keys."""
+    tables = [kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)]
+    return tables[0] if isinstance(hint, types.UnionType) and len(tables) == 1 else _strip_none(hint)
 
 
 def _strip_none(hint: Any) -> Any:

@@ -119,6 +119,9 @@ def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
     kinds = [option for option in options if option is not type(None)]
     if len(kinds) == 1:
         return convert(kinds[0], value, where=where)
+    tables = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
+    if isinstance(value, Mapping) and len(tables) == 1:
+        return convert(tables[0], value, where=where)
     for option in kinds:
         try:
             return convert(option, value, where=where)

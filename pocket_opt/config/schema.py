@@ -108,7 +108,9 @@ class TargetSettings:
     name: str  # the target's registered name
     summary: str = ""  # one line for `pocket-opt list`
     threads: int = field(default=0, metadata=NOT_NEGATIVE)  # threads of the runtime; 0 lets it choose
-    soc: Soc | None = None  # of a Snapdragon: which chip it is; see docs/snapdragon.md for chips of your own
+    soc: Soc | str | None = (
+        None  # of a Snapdragon: which chip it is, described or by the name of its target; see docs/snapdragon.md
+    )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def require_agreement(
 
 
 def _level(session: MethodSession, name: str, method: Method, least_db: float) -> float:
-    feeds = _feeds(method.inputs)
+    feeds = random_feeds(method.inputs)
     with torch.no_grad():
         expected = method.module(*(torch.from_numpy(array) for array in feeds.values()))
     found = session.run(None, feeds)
@@ -50,7 +50,7 @@ def _level(session: MethodSession, name: str, method: Method, least_db: float) -
     return level
 
 
-def _feeds(ports: tuple[Port, ...]) -> dict[str, np.ndarray[Any, Any]]:
+def random_feeds(ports: tuple[Port, ...]) -> dict[str, np.ndarray[Any, Any]]:
     """Random inputs by name; the cache is filled in part."""
     random, feeds = np.random.default_rng(0), dict[str, np.ndarray[Any, Any]]()
     for port in ports:

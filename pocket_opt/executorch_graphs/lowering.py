@@ -82,6 +82,14 @@ def delegation(graph: Any) -> dict[str, Any]:
     return {"parts": found.num_delegated_subgraphs, "delegated": inside, "not_delegated": outside}
 
 
+def shares(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Operators that delegates took and did not take, over all methods, and their share."""
+    taken, left = (
+        sum(sum(of[side].values()) for of in report.values()) for side in ("delegated", "not_delegated")
+    )
+    return {"delegated": taken, "not_delegated": left, "delegated_share": round(taken / (taken + left), 4)}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the remarks of the exporter, which a reader can do nothing about."""

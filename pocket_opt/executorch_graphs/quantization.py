@@ -2,8 +2,8 @@
 
 16-bit weights are computed in 16 bits: XNNPACK has no kernel for them with 32-bit activations. 8 bits come from PT2E
 (torchao) with XNNPACK's own quantizer: weights per output channel. 4 bits come from torchao's module rewrite: weights
-in groups along the inputs. Activations of both are quantized as they come: with fixed scales (`is_dynamic=False`, 8
-clips heard) the sample model says nothing sensible, 0 of 24 texts. Norms and attention stay in 32 bits.
+in groups along the inputs. Activations of both are quantized as they come: with fixed scales (`is_dynamic=False`)
+the quantizer also takes masked scores, whose range leaves nothing of them. Norms and attention stay in 32 bits.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.errors import PocketOptError, UserError, unknown_name
+from pocket_opt.executorch_graphs.fixed_shapes import require_full_context
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
 from pocket_opt.worker import silent
 
@@ -60,13 +61,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
 
     def check(self, params: ExportExecutorchParams) -> None:
         """Groups are of a size that XNNPACK's kernels take, and windows are whole."""
-        if params.audio_context != "full":
-            raise UserError(
-                "the shapes of an ExecuTorch program are fixed, and audio_context=auto gives the encoder any length",
-                where="audio_context",
-                allowed="audio_context=full",
-                fix="leave audio_context as it is, or choose target=cpu",
-            )
+        require_full_context(params.audio_context)
         if params.group_size < 32 or params.group_size % 32:
             raise UserError(
                 f"XNNPACK takes no groups of {params.group_size} weights",
@@ -89,7 +84,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         self, inputs: Inputs, params: ExportExecutorchParams, workdir: Path, progress: Progress = silent
     ) -> Outcome:
         """Capture one method after the other, then lower all of them into one file."""
-        from pocket_opt.executorch_graphs.lowering import lower
+        from pocket_opt.executorch_graphs.lowering import lower, shares
         from pocket_opt.executorch_graphs.methods import constants, described
         from pocket_opt.models.layout import GENERATION_CONFIG
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
@@ -105,7 +100,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         told = constants(checkpoint.dims, generation)
         report = lower(captured, told, workdir / FILE)
         artifact = described(source, methods, workdir / FILE, RUNTIME)
-        did = {"constants": told, "bytes": artifact.size("decoder"), **_counts(report), "methods": report}
+        did = {"constants": told, "bytes": artifact.size("decoder"), **shares(report), "methods": report}
         return Outcome(artifact, did)
 
     def ensures(self, inputs: Inputs, params: ExportExecutorchParams, outcome: Outcome) -> None:
@@ -162,15 +157,6 @@ def _capture(name: str, method: Method, params: ExportExecutorchParams) -> Any:
     if params.weights == "float16" and name in params.half:
         quantization.compute_in_16_bits(method.module)
     return capture(method)
-
-
-def _counts(report: dict[str, Any]) -> dict[str, Any]:
-    """Operators that XNNPACK took and did not take, over all methods, and their share."""
-    taken, left = (
-        sum(sum(counts[side].values()) for counts in report.values())
-        for side in ("delegated", "not_delegated")
-    )
-    return {"delegated": taken, "not_delegated": left, "delegated_share": round(taken / (taken + left), 4)}
 
 
 PASS = ExportExecutorch()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact, Component, Port
 from pocket_opt.errors import PocketOptError, UserError
+from pocket_opt.executorch_graphs.fixed_shapes import require_full_context
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
 from pocket_opt.worker import silent
 
@@ -69,13 +70,7 @@ class ExportTorchscript(Pass[ExportTorchscriptParams]):
                 allowed="decoding=greedy, or decoder=kv_cache, whose loop is run.py's",
                 fix="choose one of the two",
             )
-        if params.audio_context != "full":
-            raise UserError(
-                "the shapes of this program are fixed, and audio_context=auto gives the encoder any length",
-                where="audio_context",
-                allowed="audio_context=full",
-                fix="leave audio_context as it is, or choose target=cpu",
-            )
+        require_full_context(params.audio_context)
 
     def requires(self, inputs: Inputs, params: ExportTorchscriptParams) -> None:
         """The checkpoint is a complete Whisper; PyTorch can do what is asked."""

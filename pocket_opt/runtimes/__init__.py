@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 RUNTIMES = {
     "executorch": ("executorch", "torch", "numpy", "tokenizers"),
+    "executorch_qnn": ("torch", "numpy", "tokenizers"),
     "onnxruntime": ("onnxruntime", "numpy", "tokenizers"),
     "openvino": ("openvino", "numpy", "tokenizers"),
     "qnn": ("onnxruntime", "onnxruntime-qnn", "numpy", "tokenizers"),

@@ -96,10 +96,14 @@ def call(
     task: str,
     payload: Mapping[str, Any],
     *,
+    env: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     on_progress: Callable[[int, int, str], None] = worker.silent,
 ) -> worker.Reply:
     """Run `task` ("module:function" of the toolchain's folder) in its environment; see `worker.call`.
+
+    Args:
+        env: environment variables that the task needs besides.
 
     Raises:
         UserError: the environment is not installed.
@@ -110,7 +114,7 @@ def call(
         payload,
         python=python,
         folder=toolchain.folder,
-        env=ALONE,
+        env={**ALONE, **(env or {})},
         timeout_s=timeout_s,
         on_progress=on_progress,
     )

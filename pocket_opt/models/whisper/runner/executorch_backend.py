@@ -39,7 +39,10 @@ class ExecutorchBackend(MethodBackend):
         else:
             self._programs = dict.fromkeys(names, open_program(file, threads))
         super().__init__(
-            {name: MethodSession(name, _load(self._programs[name], name), parts[name]) for name in names}
+            {
+                name: MethodSession(name, load_method(self._programs[name], name), parts[name])
+                for name in names
+            }
         )
 
     def write_traces(self, folder: Path) -> dict[str, Path]:
@@ -73,7 +76,7 @@ def open_program(path: Path, threads: int = 0, *, traced: bool = False) -> Any:
             ) from None
 
 
-def _load(program: Any, name: str) -> Call:
+def load_method(program: Any, name: str) -> Call:
     """A method of the program; RequestError where it is not in it, or needs what this runtime lacks."""
     if name not in program.method_names:
         raise RequestError(

@@ -25,6 +25,7 @@ from .word_times import Attention
 
 BACKENDS = {
     "executorch": "executorch_backend",
+    "executorch_qnn": "executorch_qnn_backend",
     "onnxruntime": "onnxruntime_backend",
     "openvino": "openvino_backend",
     "qnn": "qnn_backend",
