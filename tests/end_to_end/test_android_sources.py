@@ -61,12 +61,18 @@ def recordings() -> tuple[Path, ...]:
 
 
 def said(target: str, recording: Path, language: str, *options: str) -> tuple[list[int], str]:
-    """Tokens and text as the program prints them, in its last two lines."""
+    """Tokens and text as the program prints them, after what Qualcomm's library says."""
     artifact, program = built(target)
     command = [str(program), str(artifact.root / "assets" / f"whisper_{target}"), str(recording), language]
     done = subprocess.run([*command, *options], capture_output=True, check=True)
-    lines = done.stdout.decode(errors="replace").rsplit("\n", 3)
-    return [int(token) for token in lines[-3].splitlines()[-1].split()], lines[-2]
+    lines = done.stdout.decode(errors="replace").split("\n")
+    place = next(index for index, line in enumerate(lines) if not line.strip(" 0123456789"))
+    return [int(token) for token in lines[place].split()], plain("\n".join(lines[place + 1 :]))
+
+
+def plain(text: str) -> str:
+    """Without halves of characters, which are written in more than one way, and the space around."""
+    return text.replace("\ufffd", "").strip()
 
 
 @pytest.mark.parametrize("language", ["en", "de", ""])
@@ -77,7 +83,7 @@ def test_the_program_says_what_the_runner_says(language: str) -> None:
         [ours] = model.transcribe([samples], DecodeOptions(language or None))
         tokens, text = said("cpu", recording, language)
         assert tokens == list(ours.tokens)
-        assert text.replace("\ufffd", "") == ours.text.replace("\ufffd", "")
+        assert text == plain(ours.text)
 
 
 def test_so_it_does_on_the_simulated_npu() -> None:
