@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,13 @@ class Method:
     module: nn.Module
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    def ports(self) -> dict[str, list[dict[str, Any]]]:
+        """`inputs` and `outputs` as a manifest tells them."""
+        return {
+            "inputs": [asdict(port) for port in self.inputs],
+            "outputs": [asdict(port) for port in self.outputs],
+        }
 
     def examples(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes and types to trace it with."""

@@ -1,37 +1,81 @@
 """Linear layers with fewer bits, in the ways that XNNPACK has kernels for.
 
 16-bit weights are computed in 16 bits: XNNPACK has no kernel for them with 32-bit activations. 8 bits come from PT2E
-(torchao) with XNNPACK's own quantizer: weights per output channel. 4 bits come from torchao's module rewrite: weights
-in groups along the inputs. Activations of both are quantized as they come: with fixed scales (`is_dynamic=False`)
-the quantizer also takes masked scores, whose range leaves nothing of them. Norms and attention stay in 32 bits.
+(torchao) with XNNPACK's own quantizer: weights per output channel, activations with a scale of each call and row
+(dynamic) or a fixed one that calibration found (static). 4 bits come from torchao's module rewrite: weights in groups
+along the inputs, activations dynamic. Norms and attention stay in 32 bits.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pocket_opt.executorch_graphs.lowering import capture, quiet
 from pocket_opt.executorch_graphs.methods import Method
+from pocket_opt.models.whisper.runner.method_backend import MethodSession
+
+if TYPE_CHECKING:
+    from pocket_opt.passes.base import Progress
+    from pocket_opt.runtimes.calibration import Calibration
 
 
-def quantize_8_bits(method: Method) -> Any:
-    """`torch.export` of a method with 8-bit linear layers."""
+def observed(method: Method, *, dynamic: bool) -> Any:
+    """The graph of a method with observers before its linear layers; it is called as the module is.
+
+    Where activations are `dynamic`, one call tells it all, and it was made.
+    """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-    settings = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
-    quantizer = XNNPACKQuantizer().set_module_type(nn.Linear, settings)
-    examples = method.examples()
+    class OfLinear(XNNPACKQuantizer):
+        """Leaves all but linear layers alone: it would put masked scores (-60,000) on a grid, with steps of 235."""
+
+        def annotate(self, model: Any) -> Any:
+            annotated = super().annotate(model)
+            for node in annotated.graph.nodes:
+                if "linear" not in str(node.target):
+                    node.meta.pop(Q_ANNOTATION_KEY, None)
+            return annotated
+
+    settings = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic)
+    quantizer = OfLinear().set_module_type(nn.Linear, settings)
     with quiet(), torch.no_grad():
-        observed = prepare_pt2e(capture(method).module(), quantizer)
-        observed(*examples)
-        return torch.export.export(convert_pt2e(observed), examples)
+        graph = prepare_pt2e(capture(method).module(), quantizer)
+        if dynamic:
+            graph(*method.examples())
+    return graph
+
+
+def in_8_bits(graph: Any, method: Method) -> Any:
+    """`torch.export` of a method with 8-bit linear layers, from its `observed` graph."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    with quiet(), torch.no_grad():
+        return torch.export.export(convert_pt2e(graph), method.examples())
+
+
+def hear(
+    graphs: Mapping[str, Any], methods: Mapping[str, Method], calibration: Calibration, progress: Progress
+) -> None:
+    """Let observed graphs, by the names of their methods, hear the clips and say their tokens."""
+
+    def session(name: str) -> MethodSession:
+        def call(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+            with torch.no_grad():
+                found = graphs[name](*inputs)
+            return (found,) if isinstance(found, Tensor) else tuple(found)
+
+        return MethodSession(name, call, methods[name].ports())
+
+    calibration.say_again({name: session(name) for name in graphs}, progress)
 
 
 def quantize_4_bits(module: nn.Module, group_size: int) -> None:

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.errors import PocketOptError, UserError, unknown_name
 from pocket_opt.executorch_graphs.fixed_shapes import require_full_context
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Calibrated, Inputs, Outcome, Pass, Progress, positive
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from pocket_opt.artifact import Artifact
     from pocket_opt.executorch_graphs.methods import Method
     from pocket_opt.models.whisper.checkpoint import Checkpoint
+    from pocket_opt.runtimes.calibration import Calibration
 
 RUNTIME, FILE = "executorch", "model.pte"
 LEAST_DB = {"float32": 80.0, "float16": 40.0, "int8": 12.0, "int4": 6.0}
 """Agreement with the modules in 32 bits on random inputs, below which the program is wrong, not only inexact."""
+LEAST_STATIC_DB = 3.0
+"""The same where ranges are fixed: random inputs go beyond what calibration clips had, and are clipped."""
 INTEGERS = ("int8", "int4")
 HALVES = ("encoder", "decoder")
 EXACT = ("mel",)
@@ -34,7 +38,7 @@ EXACT = ("mel",)
 
 
 @dataclass(frozen=True)
-class ExportExecutorchParams:
+class ExportExecutorchParams(Calibrated):
     """What the linear layers are.
 
     Attributes:
@@ -42,20 +46,25 @@ class ExportExecutorchParams:
         half: methods whose linear layers are computed in 16 bits with `weights=float16`. For one token that costs
             nothing and halves what is read; for a whole window it takes twice the time on a CPU without 16-bit
             arithmetic (x86 before AVX512-FP16, ARM before v8.2).
+        activations: of 8-bit layers: `dynamic`, a scale for each row as it comes, or `static`, one that calibration
+            found.
+        calibration_clips: how many are heard for static activations, spread evenly over the data set.
         group_size: weights that share a scale at 4 bits; a layer whose inputs are no multiple of it gets 8 bits.
         audio_context: only `full`: the encoder's shapes are fixed.
     """
 
     weights: Literal["float32", "float16", "int8", "int4"] = "float32"
     half: tuple[str, ...] = ("decoder",)
+    activations: Literal["dynamic", "static"] = "dynamic"
     group_size: int = 32
+    calibration_clips: int = positive(16)
     audio_context: Literal["full", "auto"] = "full"
 
 
 class ExportExecutorch(Pass[ExportExecutorchParams]):
     """Builds, quantizes, lowers and writes the program; passes tokenizer and configuration on."""
 
-    version = 2
+    version = 3
     Params = ExportExecutorchParams
     tools = ("executorch", "torch", "torchao", "numpy")
 
@@ -70,9 +79,20 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
                 fix="set group_size=32",
             )
 
+        if params.activations == "static" and params.weights != "int8":
+            raise UserError(
+                f"XNNPACK takes no static activations with weights={params.weights}",
+                where="params.activations",
+                allowed="activations=static with weights=int8",
+                fix="set weights=int8, or activations=dynamic",
+            )
         unknown = [name for name in params.half if name not in HALVES]
         if unknown:
             raise unknown_name("method", unknown[0], HALVES, where="params.half")
+
+    def calibrates(self, params: ExportExecutorchParams) -> bool:
+        """Where scales of activations are fixed."""
+        return params.activations == "static"
 
     def requires(self, inputs: Inputs, params: ExportExecutorchParams) -> None:  # noqa: ARG002
         """The checkpoint is a complete Whisper."""
@@ -92,10 +112,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         source = inputs["model"]
         checkpoint = open_checkpoint(source.root)
         methods = _methods(checkpoint, params)
-        captured = {}
-        for done, (name, method) in enumerate(methods.items(), start=1):
-            captured[name] = _capture(name, method, params)
-            progress(done, len(methods), "methods")
+        captured = _captured(source, methods, params, progress)
         generation = json.loads(source.file("model", GENERATION_CONFIG).read_text(encoding="utf-8"))
         told = constants(checkpoint.dims, generation)
         report = lower(captured, told, workdir / FILE)
@@ -120,7 +137,8 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         methods = _methods(open_checkpoint(inputs["model"].root), ExportExecutorchParams())
         artifact = outcome.artifact
         backend = ExecutorchBackend(artifact.root, artifact.describe(), 0)
-        require_agreement(methods, backend.session, least_db=LEAST_DB[params.weights])
+        least = LEAST_STATIC_DB if params.activations == "static" else LEAST_DB[params.weights]
+        require_agreement(methods, backend.session, least_db=least)
 
 
 PRODUCTS = ("linear_default", "bmm_default", "addmm_default", "mm_default")
@@ -143,20 +161,36 @@ def _table(checkpoint: Checkpoint, params: ExportExecutorchParams) -> nn.Module:
     return FloatTable(weight, half=params.weights == "float16")
 
 
-def _capture(name: str, method: Method, params: ExportExecutorchParams) -> Any:
-    """What is lowered of a method, quantized as asked."""
+def _captured(
+    source: Artifact, methods: dict[str, Method], params: ExportExecutorchParams, progress: Progress
+) -> dict[str, Any]:
+    """What is lowered of each method, quantized as asked."""
     from pocket_opt.executorch_graphs import quantization
     from pocket_opt.executorch_graphs.lowering import capture
 
-    if name in EXACT:
-        return capture(method)
+    rest = {name: method for name, method in methods.items() if name not in EXACT}
+    captured = {name: capture(methods[name]) for name in EXACT}
     if params.weights == "int8":
-        return quantization.quantize_8_bits(method)
-    if params.weights == "int4":
-        quantization.quantize_4_bits(method.module, params.group_size)
-    if params.weights == "float16" and name in params.half:
-        quantization.compute_in_16_bits(method.module)
-    return capture(method)
+        dynamic = params.activations == "dynamic"
+        graphs = {name: quantization.observed(method, dynamic=dynamic) for name, method in rest.items()}
+        if not dynamic:
+            quantization.hear(graphs, rest, _calibration(source, params, progress), progress)
+        return captured | {name: quantization.in_8_bits(graphs[name], rest[name]) for name in rest}
+    for name, method in rest.items():
+        if params.weights == "int4":
+            quantization.quantize_4_bits(method.module, params.group_size)
+        if params.weights == "float16" and name in params.half:
+            quantization.compute_in_16_bits(method.module)
+    return captured | {name: capture(method) for name, method in rest.items()}
+
+
+def _calibration(source: Artifact, params: ExportExecutorchParams, progress: Progress) -> Calibration:
+    """What the source model says of the clips."""
+    from pocket_opt.data.planned import open_planned
+    from pocket_opt.runtimes.calibration import Calibration
+
+    clips = open_planned(params.calibration_path, params.calibration_digest)
+    return Calibration.hear(source, clips.limit(params.calibration_clips), progress)
 
 
 PASS = ExportExecutorch()

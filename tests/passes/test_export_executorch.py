@@ -11,8 +11,8 @@ from exported_whisper import exported, run_pass
 from torch import nn
 
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.executorch_graphs.methods import constants
-from pocket_opt.executorch_graphs.quantization import compute_in_16_bits
+from pocket_opt.executorch_graphs.methods import constants, whisper_methods
+from pocket_opt.executorch_graphs.quantization import compute_in_16_bits, observed
 from pocket_opt.executorch_graphs.tables import ByteTable, FloatTable
 from pocket_opt.models.whisper.checkpoint import open_checkpoint
 from pocket_opt.models.whisper.runner.executorch_backend import open_program
@@ -75,9 +75,39 @@ def test_groups_that_xnnpack_cannot_take_are_refused(size: int) -> None:
         STEP.check(STEP.Params(weights="int4", group_size=size))
 
 
+@pytest.mark.parametrize("weights", ["float32", "float16", "int4"])
+def test_static_activations_are_of_8_bits_alone(weights: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)weights={weights}.*activations=static with weights=int8"):
+        STEP.check(STEP.Params(weights=weights, activations="static"))
+    assert not STEP.calibrates(STEP.Params(weights="int8"))
+    assert STEP.calibrates(STEP.Params(weights="int8", activations="static"))
+
+
 def test_what_is_halved_is_a_method_with_linear_layers() -> None:
     with pytest.raises(UserError, match=r"(?s)'enoder'.*encoder"):
         STEP.check(STEP.Params(weights="float16", half=("enoder",)))
+
+
+def test_nothing_but_linear_layers_gets_a_fixed_range() -> None:
+    checkpoint_ = open_checkpoint(checkpoint().root)
+    table = FloatTable(torch.zeros(checkpoint_.dims.vocab, checkpoint_.dims.d_model))
+    graph = observed(whisper_methods(checkpoint_, table)["decoder"], dynamic=False).graph
+    observers = {node for node in graph.nodes if str(node.target).startswith("activation_post_process")}
+    assert observers
+    for node in observers:
+        beside = {str(one.target) for one in (*node.all_input_nodes, *node.users) if one not in observers}
+        assert any("linear" in target for target in beside), f"{node} is between {beside}"
+
+
+@pytest.mark.nightly
+def test_static_activations_are_calibrated_on_what_the_model_says(tmp_path: Path) -> None:
+    params = {"weights": "int8", "activations": "static", "calibration_clips": 2}
+    outcome = run_pass(
+        "export_executorch", checkpoint(), tmp_path, calibration_path="sample:calibration", **params
+    )
+    methods = outcome.did["methods"]
+    assert methods["encoder"]["not_delegated"] == {}
+    assert not any("choose_qparams" in name for name in methods["encoder"]["delegated"])
 
 
 def test_16_bits_are_computed_between_32() -> None:
