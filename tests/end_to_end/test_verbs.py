@@ -19,6 +19,7 @@ from pocket_opt.config import groups
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.results import FailureRecord
 from pocket_opt.store import Store
+from pocket_opt.targets import target_names
 from pocket_opt.tracking import Settings, Tracked
 
 
@@ -231,9 +232,15 @@ def test_report_replays_bundles_to_mlflow(
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    text = output(capsys, "doctor")
+    text = output(capsys, "doctor", *(name for name in target_names() if name != "et_qnn"))
     assert "onnxruntime" in text
-    assert "one operator ran" in text
+    assert text.count("one operator ran") == len(target_names()) - 1
+
+
+def test_doctor_says_how_to_get_a_toolchain(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "doctor", "et_qnn", code=1)
+    assert "one operator did not run" in text
+    assert "pocket-opt toolchain install et_qnn" in text
 
 
 # the Python API, of which the command line is a shell

@@ -25,8 +25,9 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-OF_SPEECH = [name for name in MEASUREMENTS if load_pass(name).limits and not name.startswith("graph_")]
-"""Those of single graphs are in test_graph_latency."""
+ELSEWHERE = ("graph_latency", "graph_parity", "on_ai_hub")
+"""Measured of single graphs; see test_graph_latency, test_graph_parity and test_on_ai_hub."""
+OF_SPEECH = [name for name in MEASUREMENTS if load_pass(name).limits and name not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("name", OF_SPEECH)

@@ -139,7 +139,7 @@ def test_it_takes_the_place_of_the_other_compiler_and_knows_the_chip(sdk: Path) 
     found = plan()
     assert found.graph["compile"].params["chip"] == "SM8750"
     assert found.graph["compile"].tools["qairt"] == "2.39.0.250926"
-    assert found.graph["agreement"].inputs == {"model": "compile", "graphs": "export"}
+    assert found.graph["agreement"].inputs["graphs"] == "export"
     assert plan("target.soc.vtcm_mb=4").build_key != found.build_key
 
 
