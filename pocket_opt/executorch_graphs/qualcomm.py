@@ -19,10 +19,10 @@ from pocket_opt.executorch_graphs.methods import Method
 from pocket_opt.models.whisper import runner
 from pocket_opt.models.whisper.runner.method_backend import MethodSession
 from pocket_opt.onnx_graphs.files import sqnr_db
+from pocket_opt.qnn.libraries import libraries
 from pocket_opt.runtimes.remote_program import RemoteProgram
 from pocket_opt.toolchains import Toolchain
 from pocket_opt.toolchains.environments import call, require
-from pocket_opt.toolchains.qualcomm import libraries
 
 if TYPE_CHECKING:
     from pocket_opt.passes.base import Progress

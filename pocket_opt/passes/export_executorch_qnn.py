@@ -78,8 +78,8 @@ class ExportExecutorchQnn(Pass[ExportExecutorchQnnParams]):
     def requires(self, inputs: Inputs, params: ExportExecutorchQnnParams) -> None:  # noqa: ARG002
         """The toolchain is installed, its libraries can be found, and the checkpoint is a complete Whisper."""
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
+        from pocket_opt.qnn.libraries import libraries
         from pocket_opt.toolchains.environments import require
-        from pocket_opt.toolchains.qualcomm import libraries
 
         open_checkpoint(inputs["model"].root)
         with libraries(require(load_toolchain(TOOLCHAIN))):

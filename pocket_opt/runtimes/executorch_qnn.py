@@ -61,10 +61,10 @@ def probe(payload: Mapping[str, Any], progress: Progress) -> str:  # noqa: ARG00
     """Lower one matrix product to the NPU, run it in the simulator and say what ran it; for `doctor`, in a worker."""
     import torch
 
+    from pocket_opt.qnn.libraries import libraries
     from pocket_opt.scratch import scratch
     from pocket_opt.toolchains import load_toolchain
     from pocket_opt.toolchains.environments import call, require
-    from pocket_opt.toolchains.qualcomm import libraries
 
     toolchain = load_toolchain(TOOLCHAIN)
     layer = torch.nn.Linear(32, 32, bias=False)

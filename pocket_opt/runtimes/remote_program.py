@@ -18,10 +18,10 @@ from pocket_opt import worker
 from pocket_opt.models.whisper import runner
 from pocket_opt.models.whisper.runner.method_backend import Call
 from pocket_opt.models.whisper.runner.transcript import RequestError
+from pocket_opt.qnn.libraries import libraries
 from pocket_opt.toolchains import load_toolchain
 from pocket_opt.toolchains.environments import ALONE, require
 from pocket_opt.toolchains.et_qnn.serve import receive, send
-from pocket_opt.toolchains.qualcomm import libraries
 
 TOOLCHAIN = "et_qnn"
 LAST_LINES = 6

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pocket_opt.errors import UserError
+from pocket_opt.qnn.sdk import BACKEND, HOST, ROOT
 from pocket_opt.scratch import scratch
 from pocket_opt.toolchains.environments import Environment
 
-ROOT, PATHS = "QNN_SDK_ROOT", "LD_LIBRARY_PATH"
-HOST = "x86_64-linux-clang"
-"""The SDK's name for this kind of machine."""
-
-BACKEND = "libQnnHtp.so"
+PATHS = "LD_LIBRARY_PATH"
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pocket_opt.errors import UserError
+from pocket_opt.qnn.libraries import libraries
 from pocket_opt.toolchains.environments import Environment
 from pocket_opt.toolchains.et_qnn.lower import LoweringRefused, lower
-from pocket_opt.toolchains.qualcomm import libraries
 
 
 @pytest.fixture
