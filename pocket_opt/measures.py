@@ -77,10 +77,9 @@ def measures(
     if config.recipe.family == OPTIMUM:
         return _of_graphs(config, last, off)
     wanted = [
-        Draft(name, name, {}, {"model": last}, "measured on the result")
-        for name in ("quality", "latency", "memory")
+        Draft(name, name, params, {"model": last}, "measured on the result")
+        for name, params in (("quality", ALL_CORES if simulated else {}), ("latency", {}), ("memory", {}))
     ]
-    wanted[0] = replace(wanted[0], params=ALL_CORES if simulated else {})
     wanted.append(Draft("profile", "profile", {}, {"model": last}, "where the time goes"))
     wanted += _on_device(config, last, compiled, off)
     if not reference:

@@ -56,13 +56,7 @@ RUNTIMES = {
     "executorch": (
         Package("executorch", tuple(f"executorch/lib/libexecutorch{name}.*" for name in EXECUTORCH)),
     ),
-    "executorch_qnn": (
-        Package(
-            "executorch",
-            tuple(f"executorch/lib/libexecutorch{name}.*" for name in (*EXECUTORCH, "_backend_qnn")),
-        ),
-        Package("onnxruntime-qnn", QNN[-2:]),
-    ),
+    "executorch_qnn": (),  # they lie in a toolchain, and those installed here are of another version
     "qnn": (ONNXRUNTIME, Package("onnxruntime-qnn", QNN)),
     **dict.fromkeys(
         ("transformers", "torchscript"), (Package("torch", tuple(f"torch/lib/*{name}" for name in TORCH)),)

@@ -40,7 +40,7 @@ class AgreementParams(DecodingParams):
 class Agreement(Pass[AgreementParams]):
     """Compares a compiled model with its graphs."""
 
-    version = 2
+    version = 3
     Params = AgreementParams
     kind = "measure"
     tools = ("numpy", "onnxruntime", "onnxruntime-qnn")
@@ -63,8 +63,8 @@ class Agreement(Pass[AgreementParams]):
         why = f"against {REFERENCE}"
         if "quality" in inputs:
             jobs, _ = select_jobs(graphs.prompt, known.limit(params.limit), params)
-            expected = [one.tokens for one in decode(graphs, jobs, params, progress)]
-            said = [one.tokens for one in read_hypotheses(inputs["quality"])]
+            expected = [(one.tokens, one.text) for one in decode(graphs, jobs, params, progress)]
+            said = [(one.tokens, one.hypothesis) for one in read_hypotheses(inputs["quality"])]
             tokens = token_metrics(list(zip(expected, said, strict=True)), f"as for quality; {why}")
         else:
             tokens = compare_tokens(graphs, model, clips, params.most_tokens, progress, why=why)

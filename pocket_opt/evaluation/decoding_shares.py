@@ -34,7 +34,7 @@ def decode_in_processes(
     from pocket_opt.runtimes.base import Transcript
 
     wanted = {field.name: getattr(params, field.name) for field in fields(DecodingParams)}
-    shares = len(list(zip(range(processes), batches(jobs, params.batch_size), strict=False)))
+    shares = min(processes, len(list(batches(jobs, params.batch_size))))
     payload = {"root": str(model.root), "params": wanted, "shares": shares}
     replies = worker.call_all(
         TASK, [payload | {"share": share} for share in range(shares)], on_progress=progress

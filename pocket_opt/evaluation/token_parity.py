@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pocket_opt.evaluation.result import Metric
 
-Said = tuple[int, ...]
+Said = tuple[tuple[int, ...], str]
+"""Tokens and text of a clip."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,22 +35,21 @@ def compare_tokens(
         audio = clip.samples(source.sample_rate)[: round(source.window_s * source.sample_rate)]
         options = DecodeOptions(language=known_language(source, clip.language), max_new_tokens=limit)
         [expected], [found] = source.transcribe([audio], options), model.transcribe([audio], options)
-        pairs.append((expected.tokens, found.tokens))
+        pairs.append(((expected.tokens, expected.text), (found.tokens, found.text)))
         progress(done, len(clips), "clips")
     return token_metrics(pairs, f"greedy, at most {limit} a clip; {why}")
 
 
 def token_metrics(pairs: Sequence[tuple[Said, Said]], how: str) -> dict[str, Metric]:
-    """Agreement in percent of tokens place by place, and of whole clips, each model saying its own tokens."""
-    equal = sum(one == other for pair in pairs for one, other in zip(*pair, strict=False))
-    total = sum(max(map(len, pair)) for pair in pairs)
-    texts = sum(expected == found for expected, found in pairs)
+    """Agreement in percent of tokens place by place, and of texts, each model saying its own tokens."""
+    tokens = [(expected[0], found[0]) for expected, found in pairs]
+    equal = sum(one == other for pair in tokens for one, other in zip(*pair, strict=False))
+    total = sum(max(map(len, pair)) for pair in tokens)
+    texts = sum(expected[1] == found[1] for expected, found in pairs)
     how = f"each model its own tokens, {how}"
     return {
         "token_agreement": Metric(
             100 * equal / max(total, 1), "%", total, f"tokens equal place by place; {how}"
         ),
-        "equal_texts": Metric(
-            100 * texts / len(pairs), "%", len(pairs), f"clips with the same tokens throughout; {how}"
-        ),
+        "equal_texts": Metric(100 * texts / len(pairs), "%", len(pairs), f"clips with the same text; {how}"),
     }

@@ -45,7 +45,7 @@ def _level(session: MethodSession, name: str, method: Method, least_db: float) -
             f"method '{name}' does not agree with its module: SQNR {level:.1f} dB on random inputs",
             where="the program as its runtime runs it",
             allowed=f"at least {least_db:.0f} dB",
-            fix="report this with the model's shapes; fewer quantized layers (`keep`) may be a way round it",
+            fix="choose a level with more bits, and report this with the model's shapes",
         )
     return level
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,7 @@ def lower(
     payload = {
         **told,
         "programs": programs,
-        "ports": {name: _ports(method) for name, method in methods.items()},
+        "ports": {name: method.ports() for name, method in methods.items()},
         "host": list(HOST),
         "heard": clips,
         "runner": str(Path(runner.__file__).parents[1]),
@@ -104,7 +103,7 @@ def compare(
         if products > simulate_below:
             found[name] = f"not simulated: {products:.1e} products take too long"
             continue
-        session = MethodSession(name, opened.load_method(name), _ports(method))
+        session = MethodSession(name, opened.load_method(name), method.ports())
         with np.load(_inputs(place, name)) as inputs, np.load(_answers(place, name)) as answers:
             given = session.run(None, inputs)
             level = min(
@@ -129,10 +128,6 @@ def _products(method: Method) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         method.module(*method.examples())
     return float(counter.get_total_flops()) / 2
-
-
-def _ports(method: Method) -> dict[str, Any]:
-    return {side: [asdict(port) for port in getattr(method, side)] for side in ("inputs", "outputs")}
 
 
 def _inputs(place: Path, name: str) -> Path:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
     from pocket_opt.executorch_graphs.methods import Method
     from pocket_opt.models.whisper.checkpoint import Checkpoint
-    from pocket_opt.runtimes.calibration import Calibration
 
 RUNTIME, FILE = "executorch", "model.pte"
 LEAST_DB = {"float32": 80.0, "float16": 40.0, "int8": 12.0, "int4": 6.0}
@@ -167,6 +166,7 @@ def _captured(
     """What is lowered of each method, quantized as asked."""
     from pocket_opt.executorch_graphs import quantization
     from pocket_opt.executorch_graphs.lowering import capture
+    from pocket_opt.runtimes.calibration import heard_of
 
     rest = {name: method for name, method in methods.items() if name not in EXACT}
     captured = {name: capture(methods[name]) for name in EXACT}
@@ -174,7 +174,8 @@ def _captured(
         dynamic = params.activations == "dynamic"
         graphs = {name: quantization.observed(method, dynamic=dynamic) for name, method in rest.items()}
         if not dynamic:
-            quantization.hear(graphs, rest, _calibration(source, params, progress), progress)
+            calibration = heard_of(source, params, params.calibration_clips, progress)
+            quantization.hear(graphs, rest, calibration, progress)
         return captured | {name: quantization.in_8_bits(graphs[name], rest[name]) for name in rest}
     for name, method in rest.items():
         if params.weights == "int4":
@@ -182,15 +183,6 @@ def _captured(
         if params.weights == "float16" and name in params.half:
             quantization.compute_in_16_bits(method.module)
     return captured | {name: capture(method) for name, method in rest.items()}
-
-
-def _calibration(source: Artifact, params: ExportExecutorchParams, progress: Progress) -> Calibration:
-    """What the source model says of the clips."""
-    from pocket_opt.data.planned import open_planned
-    from pocket_opt.runtimes.calibration import Calibration
-
-    clips = open_planned(params.calibration_path, params.calibration_digest)
-    return Calibration.hear(source, clips.limit(params.calibration_clips), progress)
 
 
 PASS = ExportExecutorch()

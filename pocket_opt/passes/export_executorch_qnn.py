@@ -26,10 +26,8 @@ from pocket_opt.toolchains import load_toolchain
 from pocket_opt.worker import silent
 
 if TYPE_CHECKING:
-    from pocket_opt.artifact import Artifact
     from pocket_opt.executorch_graphs.methods import Method
     from pocket_opt.models.whisper.checkpoint import Checkpoint
-    from pocket_opt.runtimes.calibration import Heard
 
 TOOLCHAIN = "et_qnn"
 RUNTIME, FILE = "executorch_qnn", "model.pte"
@@ -94,6 +92,7 @@ class ExportExecutorchQnn(Pass[ExportExecutorchQnnParams]):
         from pocket_opt.executorch_graphs.qualcomm import compare, lower
         from pocket_opt.models.layout import GENERATION_CONFIG
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
+        from pocket_opt.runtimes.calibration import heard_of
         from pocket_opt.scratch import scratch
 
         source = inputs["model"]
@@ -107,7 +106,8 @@ class ExportExecutorchQnn(Pass[ExportExecutorchQnnParams]):
             "constants": constants(checkpoint.dims, generation),
         }
         with scratch("et_qnn") as place:
-            heard = _heard(source, params, progress) if self.calibrates(params) else []
+            clips = params.calibration_clips
+            heard = heard_of(source, params, clips, progress).heard if self.calibrates(params) else []
             report = lower(load_toolchain(TOOLCHAIN), methods, heard, told, place, progress)
             simulated = compare(
                 methods,
@@ -134,15 +134,6 @@ def _methods(checkpoint: Checkpoint) -> dict[str, Method]:
 
     methods = whisper_methods(checkpoint, FloatTable(read(checkpoint, "decoder.embed_tokens.weight")))
     return {name: replace(method, module=with_own_norms(method.module)) for name, method in methods.items()}
-
-
-def _heard(source: Artifact, params: ExportExecutorchQnnParams, progress: Progress) -> list[Heard]:
-    """What the source model says of the clips."""
-    from pocket_opt.data.planned import open_planned
-    from pocket_opt.runtimes.calibration import Calibration
-
-    clips = open_planned(params.calibration_path, params.calibration_digest)
-    return list(Calibration.hear(source, clips.limit(params.calibration_clips), progress).heard)
 
 
 PASS = ExportExecutorchQnn()

@@ -117,13 +117,14 @@ def _as_convolution(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
     """The Add that is all that reads `node`, and the constant vector that it adds; None where there is none."""
-    from pocket_opt.onnx_graphs.files import is_constant
+    from pocket_opt.onnx_graphs.files import constant, is_constant
 
-    readers = list(node.outputs[0].consumers())
+    assert node.inputs[1] is not None
+    readers, width = list(node.outputs[0].consumers()), constant(node.inputs[1]).shape[1]
     if len(readers) != 1 or readers[0].op_type != "Add" or node.outputs[0].is_graph_output():
         return None
     for value in readers[0].inputs:
-        if value is not None and is_constant(value) and value.shape is not None and len(value.shape) == 1:
+        if value is not None and is_constant(value) and constant(value).shape == (width,):
             return readers[0], value
     return None
 

@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocket_opt.errors import PocketOptError
 from pocket_opt.passes.base import Calibrated, Inputs, Outcome, Pass, Progress, planned, positive
 from pocket_opt.precision import OVERRIDES, with_rules
 from pocket_opt.worker import silent
@@ -89,6 +90,13 @@ class SensitivitySearch(Pass[SensitivitySearchParams]):
 
         model = inputs["model"]
         layers = layers_of(model)
+        if not layers:
+            raise PocketOptError(
+                "this model has no layer whose precision could be chosen",
+                where="search",
+                allowed="MatMul with a constant matrix in floats",
+                fix="search=none, or leave out the pass that rewrote them",
+            )
         forms = {"encoder": params.encoder_forms, "decoder": params.decoder_forms}
         by_block = params.granularity == "block" or (params.granularity == "auto" and len(layers) >= MANY)
         groups = groups_of(layers, forms, by_block=by_block)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import UserError
 from pocket_opt.models.whisper.runner.static_backend import StaticBackend
 from pocket_opt.onnx_graphs.checks import open_session
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
     from pocket_opt.data.dataset import Dataset
     from pocket_opt.onnx_graphs.files import Array
-    from pocket_opt.passes.base import Progress
+    from pocket_opt.passes.base import Calibrated, Progress
     from pocket_opt.runtimes.base import Floats, Tokens
 
 MAX_NEW_TOKENS = 64
@@ -38,6 +39,12 @@ class Heard:
 
     features: Floats
     forced: Forced
+
+
+def heard_of(artifact: Artifact, params: Calibrated, clips: int, progress: Progress) -> Calibration:
+    """What `artifact` says of so many clips of the planned data set, spread evenly over it."""
+    planned = open_planned(params.calibration_path, params.calibration_digest)
+    return Calibration.hear(artifact, planned.limit(clips), progress)
 
 
 @dataclass(frozen=True)

@@ -53,4 +53,5 @@ def test_tokens_of_the_whole_evaluation_are_compared_where_they_are_known(data: 
         found[name] = read_result(execute(PASS, given, settings, tmp_path / name).artifact)["metrics"]
     assert found["alike"]["token_agreement"]["value"] == 100
     assert found["alike"]["equal_texts"]["n"] == len(read_hypotheses(heard["alike"]))
+    assert found["alike"]["equal_texts"]["value"] == 100
     assert found["another"]["token_agreement"]["value"] < 90

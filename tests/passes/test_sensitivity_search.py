@@ -91,6 +91,12 @@ def test_static_graphs_are_searched_between_8_and_4_bits(tmp_path: Path) -> None
         assert "int4" not in large8.did["components"][graph_name]["weights"]
 
 
+def test_a_model_without_linear_layers_is_refused(tmp_path: Path) -> None:
+    made = run_pass("linear_as_convolution", exported("static", 1, 1), tmp_path / "1").artifact
+    with pytest.raises(PocketOptError, match="no layer whose precision could be chosen"):
+        search(tmp_path / "2", 1, made, **load_pass("quantize_qdq").search_params)
+
+
 def test_a_model_that_is_quantized_already_is_refused(tmp_path: Path) -> None:
     model = run_pass("weight_only", small(), tmp_path / "1").artifact
     with pytest.raises(PocketOptError, match="is quantized already"):
