@@ -181,8 +181,8 @@ def _fewest(model: Artifact, params: QuantizeQdqParams) -> tuple[int, int]:
     rules = _rules(model, params)
     activations = [rule.activations for rule in rules if isinstance(rule.activations, int)]
     weights = [rule.bits for rule in rules if isinstance(rule.bits, int)]
-    widths = params.activations, params.rest, params.caches, params.embedding
-    return min(*widths, *activations), min([params.weights, *weights])
+    widths = params.activations, params.rest, params.caches
+    return min(*widths, *activations), min([params.weights, params.embedding, *weights])
 
 
 def _described(artifact: Artifact, params: QuantizeQdqParams) -> Artifact:

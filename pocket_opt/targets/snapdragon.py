@@ -68,10 +68,10 @@ class Snapdragon:
         return steps
 
     def _quantization(self, bits: int) -> dict[str, Any]:
-        """With 4-bit weights the tables and caches have 8, too: half the size, and what is moved for each token."""
-        small = {"embedding": 8, "caches": 8, "kept": KEPT_AT_8} if bits == 4 else {}
+        """Tables have 8 bits, which cost no text; with 4-bit weights caches, too: half of what each token moves."""
+        small = {"caches": 8, "kept": KEPT_AT_8} if bits == 4 else {}
         old = {"norms": 8} if self.soc.htp_arch < FIRST_WITH_FLOATS else {}
-        return {"weights": bits, **small, **old}
+        return {"weights": bits, "embedding": 8, **small, **old}
 
     def _check(self, intents: Intents, decoder: Decoder) -> None:
         if decoder.name not in STATIC:
