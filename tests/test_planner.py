@@ -199,6 +199,8 @@ def test_what_is_done_to_the_static_decoder_is_done_to_its_prefill(inputs: list[
         assert set(graph[name].params["components"]) >= {"prefill", "decoder"}, name
     assert graph["embedding"].params["components"] == ["decoder", "prefill"]
     assert graph["encoder_int8"].params["components"] == ["encoder"]
+    alone = plan(*inputs, "decoder=static", "decoder.prefill=false", "level=HIGH").graph
+    assert alone["embedding"].params["components"] == ["decoder"]
 
 
 def test_a_parameter_is_changed_and_with_it_the_keys_downstream(inputs: list[str]) -> None:

@@ -124,6 +124,7 @@ class Decoder:
     audio: Literal["samples", "file"] = (
         "samples"  # of all_in_one: whether it takes samples or the bytes of a WAV, FLAC or MP3 file
     )
+    prefill: bool = True  # of static: the prompt has a graph of its own; false spares its weights, and costs a step a token of it
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Any
 from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
-from pocket_opt.qnn.chip import GRAPHS, ChipParams, about, check_chip
+from pocket_opt.qnn.chip import PREFILL, ChipParams, about, check_chip, graphs_of
 from pocket_opt.worker import silent
 
-TEXT = ("prefill", "decoder")
+TEXT = (PREFILL, "decoder")
 AT_RUN_TIME = ("htp_performance_mode", "qnn_context_priority", "enable_vtcm_backup_buffer_sharing")
 """Options that say how the NPU runs, not how it is compiled for; a bundle hands them on."""
 
@@ -77,8 +77,16 @@ class CompileQnn(Pass[CompileQnnParams]):
         from pocket_opt.runtimes.qnn import require_provider
 
         require_provider()
-        require_graphs(inputs["model"], GRAPHS)
-        require_fitness(inputs["model"], GRAPHS, allow_fallback=params.allow_fallback)
+        graphs = graphs_of(inputs["model"])
+        require_graphs(inputs["model"], graphs)
+        if params.share_weights and PREFILL not in graphs:
+            raise UserError(
+                "there is no second graph to share weights with",
+                where="share_weights, decoder.prefill=false",
+                allowed="one of the two: either spares the weights of prefill",
+                fix="leave one out",
+            )
+        require_fitness(inputs["model"], graphs, allow_fallback=params.allow_fallback)
 
     def run(
         self, inputs: Inputs, params: CompileQnnParams, workdir: Path, progress: Progress = silent
@@ -88,18 +96,20 @@ class CompileQnn(Pass[CompileQnnParams]):
         from pocket_opt.qnn.context import component
 
         source = inputs["model"]
-        artifact, did = source.carry(workdir, without=GRAPHS), dict[str, Any]()
+        graphs = graphs_of(source)
+        artifact, did = source.carry(workdir, without=graphs), dict[str, Any]()
         least = least_cosine(source)
-        for done, name in enumerate(GRAPHS, start=1):
+        for done, name in enumerate(graphs, start=1):
             part, wrapper = source.components[name], workdir / f"{name}.onnx"
             did[name] = _compile(source.path(name), wrapper, part, params, least)
             artifact = artifact.with_component(name, component(wrapper, part))
             did[name]["bytes"] = artifact.size(name)
-            progress(done, len(GRAPHS), "graphs")
+            progress(done, len(graphs), "graphs")
         if params.share_weights:
             artifact, did["shared"] = _share(source, artifact, params)
         qnn = about(
             params,
+            source,
             allow_fallback=params.allow_fallback,
             share_weights=params.share_weights,
             run_options={key: value for key, value in params.options.items() if key in AT_RUN_TIME},
@@ -112,7 +122,7 @@ class CompileQnn(Pass[CompileQnnParams]):
         """Wrappers hold nothing but contexts, unless the CPU may have a part, and have the ports of the graphs."""
         from pocket_opt.qnn.context import check_ports, left_out
 
-        for name in GRAPHS:
+        for name in graphs_of(outcome.artifact):
             wrapper = outcome.artifact.path(name)
             check_ports(wrapper, outcome.artifact.components[name])
             if (left := left_out(wrapper)) and not params.allow_fallback:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pocket_opt.artifact import Artifact, Component
 from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
-from pocket_opt.qnn.chip import GRAPHS, ChipParams, about, check_chip
+from pocket_opt.qnn.chip import ChipParams, about, check_chip, graphs_of
 from pocket_opt.qnn.sdk import BACKEND, EXTENSIONS, HOST, MODEL_OF_DLC, Sdk, find_sdk
 from pocket_opt.worker import silent
 
@@ -82,8 +82,9 @@ class CompileQnnSdk(Pass[CompileQnnSdkParams]):
         from pocket_opt.runtimes.qnn import require_provider
 
         require_provider()
-        require_graphs(inputs["model"], GRAPHS)
-        require_fitness(inputs["model"], GRAPHS, allow_fallback=False)
+        graphs = graphs_of(inputs["model"])
+        require_graphs(inputs["model"], graphs)
+        require_fitness(inputs["model"], graphs, allow_fallback=False)
 
     def run(
         self, inputs: Inputs, params: CompileQnnSdkParams, workdir: Path, progress: Progress = silent
@@ -93,8 +94,9 @@ class CompileQnnSdk(Pass[CompileQnnSdkParams]):
         from pocket_opt.scratch import scratch
 
         source, sdk = inputs["model"], find_sdk(PROGRAMS[params.converter])
-        artifact, did = source.carry(workdir, without=GRAPHS), dict[str, Any]()
-        for done, name in enumerate(GRAPHS, start=1):
+        graphs = graphs_of(source)
+        artifact, did = source.carry(workdir, without=graphs), dict[str, Any]()
+        for done, name in enumerate(graphs, start=1):
             part, binary = source.components[name], workdir / f"{name}_qnn.bin"
             with scratch("sdk") as folder:
                 made, did[name] = _compile(source, name, sdk, params, folder)
@@ -103,9 +105,9 @@ class CompileQnnSdk(Pass[CompileQnnSdkParams]):
             did[name] |= _check(source, name, wrapper, sdk, params)
             artifact = artifact.with_component(name, component(wrapper, part))
             did[name]["bytes"] = artifact.size(name)
-            progress(done, len(GRAPHS), "graphs")
+            progress(done, len(graphs), "graphs")
         generation = artifact.components["generation"]
-        qnn = about(params, sdk=sdk.version)
+        qnn = about(params, source, sdk=sdk.version)
         artifact = artifact.with_component("generation", generation, runtime="qnn", qnn=qnn)
         return Outcome(artifact, did | {"sdk": sdk.version})
 

@@ -35,11 +35,13 @@ class ExportParams:
             `static`: every shape fixed, one clip a call, a cache of full length; `decoder` takes one token, and
             another graph, `prefill`, as many as the model's longest forced prompt.
         audio_context: `full`: the encoder sees whole windows. `auto`: any length, so that short clips take less time.
+        prefill: of `static`: whether there is `prefill`; else the prompt goes through `decoder` token by token.
         word_timestamps: the decoder also gives the queries of the cross-attention that the times of words follow from.
     """
 
     decoder: Literal["kv_cache", "basic", "static"] = "kv_cache"
     audio_context: Literal["full", "auto"] = "full"
+    prefill: bool = True
     word_timestamps: bool = False
 
 
@@ -86,7 +88,7 @@ class ExportOnnx(Pass[ExportParams]):
         artifact = _without_weights(source, workdir, params)
         did: dict[str, Any] = {}
         aligned = _aligned_layers(source, checkpoint.dims) if params.word_timestamps else ()
-        prompt = _longest_prompt(source) if params.decoder == "static" else 0
+        prompt = _longest_prompt(source) if params.decoder == "static" and params.prefill else 0
         graphs = _graphs(checkpoint, params, aligned, prompt)
         for done, (name, graph) in enumerate(graphs.items(), start=1):
             component, did[name] = write_graph(graph, workdir, name)
@@ -154,6 +156,7 @@ def _longest_prompt(source: Artifact) -> int:
 def _graphs(
     checkpoint: Checkpoint, params: ExportParams, aligned: tuple[int, ...], prompt: int
 ) -> dict[str, ir.Model]:
+    """The graphs by name; `prompt` is how many tokens `prefill` takes, 0 for none."""
     from pocket_opt.models.whisper.decoder_graph import build_basic_decoder, build_cached_decoder
     from pocket_opt.models.whisper.encoder_graph import POSITIONS, build_encoder
     from pocket_opt.models.whisper.mel_graph import build_mel
@@ -164,7 +167,9 @@ def _graphs(
         return {
             "mel": mel,
             "encoder": build_encoder(checkpoint, cross_cache=True, batch=1),
-            "prefill": build_static_decoder(checkpoint, length=prompt, name="prefill"),
+            **(
+                {"prefill": build_static_decoder(checkpoint, length=prompt, name="prefill")} if prompt else {}
+            ),
             "decoder": build_static_decoder(checkpoint),
         }
     cached, any_length = params.decoder == "kv_cache", params.audio_context == "auto"

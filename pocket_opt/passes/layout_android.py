@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pocket_opt.artifact import Artifact
 
 SOURCES = Path(__file__).resolve().parents[1] / "models" / "whisper" / "android"
-GRAPHS = ("mel", "encoder", "prefill", "decoder")
 TOKENS, SESSION = "tokens.bin", "session.txt"
 CPU = "cpu"
 
@@ -43,7 +42,7 @@ class LayoutAndroidParams:
 class LayoutAndroid(Pass[LayoutAndroidParams]):
     """Moves the graphs, and writes what goes beside them."""
 
-    version = 1
+    version = 2
     Params = LayoutAndroidParams
     tools = ("onnx", "tokenizers")
 
@@ -101,10 +100,12 @@ class LayoutAndroid(Pass[LayoutAndroidParams]):
 def _moved(source: Artifact, workdir: Path, folder: str) -> Artifact:
     """The artifact with its graphs below `assets`."""
     from pocket_opt.artifact import link_file
+    from pocket_opt.qnn.chip import graphs_of
 
-    artifact = source.carry(workdir, without=GRAPHS)
+    graphs = ("mel", *graphs_of(source))
+    artifact = source.carry(workdir, without=graphs)
     parts = dict(artifact.components)
-    for name in GRAPHS:
+    for name in graphs:
         part = source.components[name]
         places = {file: f"assets/{folder}/{Path(file).name}" for file in part.files}
         for file, place in places.items():

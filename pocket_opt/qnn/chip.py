@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pocket_opt.artifact import Artifact
 from pocket_opt.errors import UserError
 from pocket_opt.passes.base import planned
 
 SOC = "target.soc"
 GRAPHS = ("encoder", "prefill", "decoder")
 """What is compiled; `mel` stays a graph for the CPU."""
+PREFILL = "prefill"
+"""The one of them that a model may do without."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,16 @@ def check_chip(params: ChipParams) -> None:
         )
 
 
-def about(params: ChipParams, **more: Any) -> dict[str, Any]:
+def graphs_of(model: Artifact) -> tuple[str, ...]:
+    """What is compiled of `model`."""
+    return tuple(name for name in GRAPHS if name != PREFILL or name in model.components)
+
+
+def about(params: ChipParams, model: Artifact, **more: Any) -> dict[str, Any]:
     """What whoever runs the binaries must know of them; the binaries themselves do not say what chip they are for.
 
     Args:
+        model: what was compiled.
         more: what differs from a binary of every graph alone, all of it on the NPU.
     """
     import onnxruntime_qnn
@@ -54,7 +63,7 @@ def about(params: ChipParams, **more: Any) -> dict[str, Any]:
         "soc_model": params.soc_model,
         "htp_arch": params.htp_arch,
         "vtcm_mb": params.vtcm_mb,
-        "graphs": list(GRAPHS),
+        "graphs": list(graphs_of(model)),
         "allow_fallback": False,
         "share_weights": False,
         "run_options": {},

@@ -68,6 +68,18 @@ def check_decoder(decoder: Decoder, intents: Intents, elsewhere: Mapping[str, st
             allowed=allowed,
             fix="choose decoder=kv_cache, or target=cpu",
         )
+    check_prefill(decoder)
+
+
+def check_prefill(decoder: Decoder) -> None:
+    """Raise UserError where a decoder that has no graph of its own for prompts is to do without."""
+    if not decoder.prefill:
+        raise UserError(
+            "only a decoder of fixed shapes in ONNX has a graph of its own for the prompt",
+            where=f"decoder.prefill=false, decoder={decoder.name}",
+            allowed="decoder.prefill=true; false with target=snapdragon and other NPUs, or with decoder=static",
+            fix="leave it out",
+        )
 
 
 @dataclass(frozen=True)

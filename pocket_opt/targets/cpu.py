@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Decoder, Intents
-from pocket_opt.targets.base import Architecture, Package, Step, unless_source
+from pocket_opt.targets.base import Architecture, Package, Step, check_prefill, unless_source
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 FUSED_AS = {
@@ -43,7 +43,7 @@ class Cpu:
             Step(
                 "export",
                 "export_onnx",
-                {"decoder": "kv_cache" if one_file else decoder.name},
+                {"decoder": "kv_cache" if one_file else decoder.name, "prefill": decoder.prefill},
                 "ONNX Runtime reads ONNX",
             ),
             _switch(
@@ -61,7 +61,9 @@ class Cpu:
                 else "one file from audio files to text"
             )
             steps.append(Step("compose", "compose_all_in_one", {"audio": decoder.audio}, why))
-        if decoder.name == "static":
+        if decoder.name != "static":
+            check_prefill(decoder)
+        elif decoder.prefill:
             steps = [_with_prefill(step) for step in steps]
         return unless_source(intents, steps)
 

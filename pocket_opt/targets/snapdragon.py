@@ -50,7 +50,12 @@ class Snapdragon:
             why=f"context binaries for {self.soc.chip}, HTP v{self.soc.htp_arch}",
         )
         steps = [
-            Step("export", "export_onnx", {"decoder": "static"}, "the NPU takes fixed shapes only"),
+            Step(
+                "export",
+                "export_onnx",
+                {"decoder": "static", "prefill": decoder.prefill},
+                "the NPU takes fixed shapes only",
+            ),
             Step(
                 "qdq",
                 "quantize_qdq",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,15 @@ def test_shared_weights_lie_once_and_only_a_device_loads_them(tmp_path: Path) ->
     outcome.artifact.save()
     with pytest.raises(PocketOptError, match="which only a device can load"):
         open_runtime(outcome.artifact)
+
+
+def test_a_model_may_do_without_prefill(tmp_path: Path) -> None:
+    alone = replace(static(), components={k: v for k, v in static().components.items() if k != "prefill"})
+    outcome = run_pass("compile_qnn", alone, tmp_path / "npu", **ELITE, simulate_below=0)
+    assert outcome.artifact.metadata["qnn"]["graphs"] == ["encoder", "decoder"]
+    assert "prefill" not in outcome.artifact.components
+    with pytest.raises(UserError, match="no second graph to share weights with"):
+        run_pass("compile_qnn", alone, tmp_path / "shared", **ELITE, share_weights=True)
 
 
 @pytest.mark.parametrize(

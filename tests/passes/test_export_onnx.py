@@ -18,6 +18,7 @@ from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.onnx_graphs import writing
 from pocket_opt.passes import load_pass
 from pocket_opt.passes.base import Outcome, execute
+from pocket_opt.runtimes import open_runtime
 
 DIMS = {"mels": 80, "frames": 400, "positions": 200, "vocab": 511, "width": 64}
 
@@ -84,6 +85,19 @@ def test_the_prompt_of_an_english_model_is_shorter(tmp_path: Path) -> None:
     english = tiny_checkpoint(tmp_path / "source", multilingual=False)
     prefill = export(english, tmp_path / "onnx", decoder="static").artifact.components["prefill"]
     assert prefill.inputs[0].shape == (1, 2)
+
+
+def test_without_prefill_the_prompt_goes_through_the_graph_of_one_token(tmp_path: Path) -> None:
+    alone = export(source(), tmp_path / "onnx", decoder="static", prefill=False).artifact
+    both = exported("static").artifact
+    assert set(both.components) - set(alone.components) == {"prefill"}
+    features = np.random.default_rng(0).standard_normal((1, 80, 400)).astype(np.float32)
+    prompt = np.array([[301, 5, 7, 9]])
+    found, expected = (
+        model.decode(prompt, model.encode(features))[0]
+        for model in (open_runtime(alone, threads=1), open_runtime(both, threads=1))
+    )
+    assert np.allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("decoder", ["kv_cache", "basic", "static"])

@@ -113,6 +113,13 @@ def test_a_chip_can_be_changed_for_one_run() -> None:
     assert found.row_key != usual.row_key
 
 
+def test_a_decoder_without_prefill_is_a_choice() -> None:
+    assert plan("decoder.prefill=false").graph["export"].params["prefill"] is False
+    with pytest.raises(UserError, match=r"only a decoder of fixed shapes in ONNX") as caught:
+        plan("decoder.prefill=false", target="cpu")
+    assert caught.value.where == "decoder.prefill=false, decoder=kv_cache"
+
+
 @pytest.mark.parametrize(
     ("lines", "message", "where"),
     [

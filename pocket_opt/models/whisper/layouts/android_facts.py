@@ -12,7 +12,6 @@ from pocket_opt.models.layout import TOKENIZER
 from pocket_opt.models.whisper.layouts.artifacts import generation_table
 from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
 
-TEXT = ("prefill", "decoder")
 NO_TASK = -1
 HTP = "libQnnHtp.so"
 """The NPU's library among those of the app."""
@@ -83,16 +82,15 @@ def facts_of(artifact: Artifact, build: str, npu_folder: str | None, cpu_folder:
 
 def require_plain_ports(model: Artifact) -> None:
     """Raise PocketOptError unless the graphs have the ports that the sources feed: see android/cpp/whisper.cpp."""
-    parts = model.components
-    lost = [name for name in ("mel", "encoder", *TEXT) if name not in parts]
-    if lost:
+    parts, decoder = model.components, model.metadata.get("decoder")
+    if decoder != "static":
         raise PocketOptError(
-            f"the layout android is made of graphs with static shapes, and there is no {lost[0]}",
-            where=f"components {', '.join(parts)}",
+            "the layout android is made of graphs with static shapes, and these have others",
+            where=f"the model's decoder: {decoder}",
             fix="set decoder=static, or bundle.layout=native",
         )
     given = {port.name: port.dtype for port in parts["encoder"].outputs}
-    for name in TEXT:
+    for name in (name for name in ("prefill", "decoder") if name in parts):
         rows = {port.name: port.dtype for port in parts[name].outputs}
         wanted = {"logits": "float32", "cache_mask": "float32", "tokens": "int64", "position": "int64"}
         for port in (*parts[name].inputs, *parts[name].outputs):

@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kProvider = "QNNExecutionProvider";
 constexpr float kMasked = -60000.0f;  // added to the scores of cache rows that are not filled; within the range of fp16
-enum { kMel, kEncoder, kPrefill, kDecoder };
+enum { kMel, kEncoder, kDecoder, kPrefill };
 
 bool starts_with(const std::string& text, const char* prefix) { return text.rfind(prefix, 0) == 0; }
 
@@ -128,8 +128,10 @@ Whisper::Whisper(const std::string& folder, const Npu* npu, int threads)
   const Ort::SessionOptions cpu = on_cpu(folder, threads);
   const Ort::SessionOptions other = npu == nullptr ? on_cpu(folder, threads) : on_npu(env_, *npu, threads);
   graphs_.emplace_back(env_, folder + "/mel.onnx", cpu);
-  for (const char* name : {"encoder", "prefill", "decoder"}) {
-    graphs_.emplace_back(env_, folder + "/" + name + ".onnx", other);
+  for (const char* name : {"encoder", "decoder", "prefill"}) {
+    const std::string file = folder + "/" + name + ".onnx";
+    if (graphs_.size() == kPrefill && !std::ifstream(file)) break;  // a model may do without it
+    graphs_.emplace_back(env_, file, other);
   }
 }
 
@@ -150,6 +152,11 @@ Whisper::State Whisper::encode(std::vector<float>& samples) {
 }
 
 std::vector<float> Whisper::feed(const std::vector<int64_t>& tokens, State& state) {
+  if (tokens.size() > 1 && graphs_.size() == kPrefill) {  // the prompt goes through the graph of one token
+    std::vector<float> scores;
+    for (int64_t token : tokens) scores = feed({token}, state);
+    return scores;
+  }
   Graph& graph = graphs_[tokens.size() == 1 ? kDecoder : kPrefill];
   const int64_t size = graph.shape("tokens")[1], given = static_cast<int64_t>(tokens.size());
   if (given > size) throw std::runtime_error("a prompt of more tokens than the graph takes");

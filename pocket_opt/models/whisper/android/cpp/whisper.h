@@ -61,7 +61,7 @@ class Whisper {
 
   Ort::Env env_;
   Ort::MemoryInfo memory_;
-  std::vector<Graph> graphs_;  // mel, encoder, prefill, decoder
+  std::vector<Graph> graphs_;  // mel, encoder, decoder, and prefill where there is one
   std::vector<std::string> words_;
 };
 
