@@ -124,7 +124,9 @@ class Decoder:
     audio: Literal["samples", "file"] = (
         "samples"  # of all_in_one: whether it takes samples or the bytes of a WAV, FLAC or MP3 file
     )
-    prefill: bool = True  # of static: the prompt has a graph of its own; false spares its weights, and costs a step a token of it
+    prefill: bool = (
+        True  # of static: the prompt has a graph of its own; false spares its weights, for more steps
+    )
 
 
 @dataclass(frozen=True)
