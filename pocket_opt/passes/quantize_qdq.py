@@ -13,6 +13,7 @@ ONNX Runtime, quantization guide (its own quantizer holds all inputs at once, an
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -137,7 +138,9 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
         model = inputs["model"]
         components = _components(model, params)
         with scratch("calibration") as folder:
+            began = time.perf_counter()
             heard = Calibration.hear(model, _clips(params), progress, keep=folder)
+            heard_s = time.perf_counter() - began
             grids, looked = _observe(model, components, heard, params, progress)
             outcome = rewrite(
                 model,
@@ -147,7 +150,12 @@ class QuantizeQdq(Pass[QuantizeQdqParams]):
             )
             artifact = _described(outcome.artifact, params)
             agreement = _compare(heard, model, artifact)
-        did = {"clips": len(heard.heard), "calls_observed": looked, "agreement": agreement}
+        did = {
+            "clips": len(heard.heard),
+            "heard_s": round(heard_s, 1),
+            "calls_observed": looked,
+            "agreement": agreement,
+        }
         return Outcome(artifact, {**outcome.did, **did})
 
     def ensures(self, inputs: Inputs, params: QuantizeQdqParams, outcome: Outcome) -> None:

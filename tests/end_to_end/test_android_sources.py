@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -38,10 +39,13 @@ pytestmark = [
 
 
 @cache
-def built(target: str) -> tuple[Artifact, Path]:
+def built(target: str, *, prefill: bool = True) -> tuple[Artifact, Path]:
     """The layout for a target, and its program."""
     root = Path(mkdtemp(prefix=f"android-{target}-"))
     model = exported("static") if target == "cpu" else compiled().artifact
+    if not prefill:
+        parts = {name: part for name, part in model.components.items() if name != "prefill"}
+        model = replace(model, components=parts)
     artifact = run_pass("layout_android", model, root / "model", target=target).artifact
     sources, program = artifact.root / "android" / "cpp", root / "whisper"
     [library] = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*")
@@ -60,9 +64,11 @@ def recordings() -> tuple[Path, ...]:
     return tuple(sorted(folder.iterdir()))
 
 
-def said(target: str, recording: Path, language: str, *options: str) -> tuple[list[int], str]:
+def said(
+    target: str, recording: Path, language: str, *options: str, prefill: bool = True
+) -> tuple[list[int], str]:
     """Tokens and text as the program prints them, after what Qualcomm's library says."""
-    artifact, program = built(target)
+    artifact, program = built(target, prefill=prefill)
     command = [str(program), str(artifact.root / "assets" / f"whisper_{target}"), str(recording), language]
     done = subprocess.run([*command, *options], capture_output=True, check=True)
     lines = done.stdout.decode(errors="replace").split("\n")
@@ -84,6 +90,12 @@ def test_the_program_says_what_the_runner_says(language: str) -> None:
         tokens, text = said("cpu", recording, language)
         assert tokens == list(ours.tokens)
         assert text == plain(ours.text)
+
+
+def test_the_prompt_goes_token_by_token_where_there_is_no_prefill() -> None:
+    recording = recordings()[0]
+    assert not list(built("cpu", prefill=False)[0].root.rglob("prefill*"))
+    assert said("cpu", recording, "en", prefill=False) == said("cpu", recording, "en")
 
 
 def test_so_it_does_on_the_simulated_npu() -> None:
