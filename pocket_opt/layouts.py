@@ -8,6 +8,7 @@ from pocket_opt.config.schema import Config
 from pocket_opt.errors import UserError
 from pocket_opt.graph_edits import Draft, read_edits
 from pocket_opt.models.sources import Root
+from pocket_opt.targets import described_chip
 from pocket_opt.targets.base import Target
 
 NODE, NATIVE, ANDROID = "layout", "native", "android"
@@ -65,6 +66,7 @@ def _check_fit(config: Config, target: Target, root: Root) -> None:
             allowed=f"{NATIVE} at this level: a directory that transformers loads",
             fix="choose level=BASIC, which gives the same answers, or a higher one",
         )
+    _check_chip(config)
     _check_decoder(config, target)
     if config.audio_context != "full":
         raise UserError(
@@ -85,6 +87,17 @@ def _check_fit(config: Config, target: Target, root: Root) -> None:
             where=KEY,
             allowed=", ".join(name for name in (NATIVE, *target.layouts) if name not in FIXED_WINDOWS),
             fix="choose another layout, or a model with a window of 30 s",
+        )
+
+
+def _check_chip(config: Config) -> None:
+    chip = described_chip(config.target.soc)
+    if config.bundle.layout == ANDROID and chip is not None and not chip.android:
+        raise UserError(
+            f"the layout {ANDROID} is for phones, and devices with the {chip.chip} run no Android",
+            where=KEY,
+            allowed=f"{NATIVE} for this chip",
+            fix=f"set {KEY}={NATIVE}, or choose target=snapdragon",
         )
 
 

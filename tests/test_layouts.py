@@ -97,6 +97,15 @@ def test_android_takes_what_was_compiled(target: str) -> None:
     assert found.graph["quality"].inputs == {"model": "layout"}
 
 
+def test_a_laptop_takes_no_app_for_phones() -> None:
+    error = refusal("bundle.layout=android", "target=xelite")
+    assert error.what == "the layout android is for phones, and devices with the SC8380XP run no Android"
+    assert (error.where, error.allowed) == ("bundle.layout", "native for this chip")
+    assert plan("target=xelite").result == "compile"
+    own = "target.soc={chip: X, soc_model: 999, htp_arch: 79, vtcm_mb: 8, android: false}"
+    assert "devices with the X run no Android" in refusal("bundle.layout=android", "target=sd8elite", own).what
+
+
 def test_android_on_the_cpu_has_fixed_shapes() -> None:
     assert plan("bundle.layout=android", "decoder=static").graph["layout"].params["target"] == "cpu"
     error = refusal("bundle.layout=android")

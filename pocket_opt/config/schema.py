@@ -99,6 +99,7 @@ class Soc:
     soc_model: int = field(metadata=POSITIVE)  # the number that the compiler knows it by
     htp_arch: Literal[68, 69, 73, 75, 79, 81]  # generation of the NPU, the Hexagon Tensor Processor
     vtcm_mb: int = field(metadata=POSITIVE)  # MB of the NPU's own fast memory
+    android: bool = True  # whether devices with it run Android, for bundle.layout=android
 
 
 @dataclass(frozen=True)
