@@ -18,6 +18,8 @@ def fail(said, code):
     print(said, file=sys.stderr)
     raise SystemExit(code)
 def shell(command):
+    if trouble == "greets":
+        print("Welcome to pi", flush=True)
     if trouble == "full" and command.startswith("df"):
         print("Filesystem 1K-blocks Used Available Use% Mounted on")
         print("/dev/block/dm-9 1000000 999000 1000 99% /data")
@@ -83,6 +85,8 @@ host, command = words
 assert host == "anna@pi", host
 if trouble in refusals:
     fail(refusals[trouble], 255)
+if command.startswith("tar") and trouble == "complains":
+    sys.stderr.write("tar: implausibly old time stamp " * 10_000)
 if command.startswith("tar") and trouble == "broken":
     sys.stdin.buffer.read(512)
     sys.stdin.close()

@@ -103,7 +103,9 @@ def test_a_laptop_takes_no_app_for_phones() -> None:
     assert (error.where, error.allowed) == ("bundle.layout", "native for this chip")
     assert plan("target=xelite").result == "compile"
     own = "target.soc={chip: X, soc_model: 999, htp_arch: 79, vtcm_mb: 8, android: false}"
-    assert "devices with the X run no Android" in refusal("bundle.layout=android", "target=sd8elite", own).what
+    assert (
+        "devices with the X run no Android" in refusal("bundle.layout=android", "target=sd8elite", own).what
+    )
 
 
 def test_android_on_the_cpu_has_fixed_shapes() -> None:

@@ -36,7 +36,7 @@ class Adb(Device):
     def identity(self) -> Identity:
         """Model and chip, and the fingerprint of the system."""
         names = ("ro.product.manufacturer", "ro.product.model", "ro.soc.model", "ro.build.fingerprint")
-        maker, model, chip, build = (self.run(f"getprop {name}").strip() for name in names)
+        maker, model, chip, build = (self.ask(f"getprop {name}") for name in names)
         return Identity(
             " ".join(filter(None, (maker, model, chip and f"({chip})"))) or "Android device", build
         )

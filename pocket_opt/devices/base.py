@@ -72,13 +72,21 @@ class Device(ABC):
     def _copy(self, folder: Path, place: str) -> None:
         """Copy the files of `folder` into `place` on the device."""
 
-    def run(self, command: str, *, timeout_s: float | None = QUICK_S) -> str:
+    def run(self, command: str, *, timeout_s: float | None = QUICK_S, longer: str = "") -> str:
         """What `command` prints on the device.
+
+        Args:
+            longer: the key that allows more time, for the error.
 
         Raises:
             PocketOptError: it failed there, took too long, or the device was lost.
         """
-        return self._call(self._shell(command), timeout_s)
+        return self._call(self._shell(command), timeout_s, longer)
+
+    def ask(self, command: str) -> str:
+        """The last line that `command` prints: some shells greet before it. PocketOptError as for `run`."""
+        lines = self.run(command).splitlines()
+        return lines[-1].strip() if lines else ""
 
     @contextmanager
     def placed(self, folder: Path) -> Iterator[str]:
@@ -87,7 +95,7 @@ class Device(ABC):
         Raises:
             PocketOptError: they do not fit, or the device was lost; what was written is removed again if it can be.
         """
-        place = self.run(self._make_folder()).strip()
+        place = self.ask(self._make_folder())
         try:
             self._require_room(folder, place)
             self._copy(folder, place)
@@ -98,7 +106,7 @@ class Device(ABC):
 
     def _require_room(self, folder: Path, place: str) -> None:
         needed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        told = self.run(f"df -k {shlex.quote(place)}").splitlines()[-1].split()
+        told = self.ask(f"df -k {shlex.quote(place)}").split()
         free = next((int(word) * 1024 for word in told[3:4] if word.isdigit()), None)
         if free is not None and free < needed + SPARE_BYTES:
             raise PocketOptError(
@@ -107,7 +115,7 @@ class Device(ABC):
                 fix="free some space there, or use fewer clips: data.evaluation.limit=N",
             )
 
-    def _call(self, command: Sequence[str], timeout_s: float | None) -> str:
+    def _call(self, command: Sequence[str], timeout_s: float | None, longer: str = "") -> str:
         try:
             done = subprocess.run(
                 command,
@@ -122,7 +130,7 @@ class Device(ABC):
             raise PocketOptError(
                 f"the device did not finish within {timeout_s:g} s",
                 where=f"{self.program}:{self.name}: {command[-1][:200]}",
-                fix="see whether it hangs or sleeps; raise timeout_s",
+                fix="see whether it hangs or sleeps" + (f", or raise {longer}" if longer else ""),
             ) from None
         if done.returncode:
             raise self._failure(command[-1], done.returncode, done.stderr or done.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,8 +35,8 @@ class Ssh(Device):
 
     def identity(self) -> Identity:
         """Model of the board, or the name it goes by; kernel and system."""
-        board = self.run("cat /proc/device-tree/model 2>/dev/null || hostname").strip().strip("\0")
-        return Identity(board, self.run("uname -srm").strip())
+        board = self.ask("cat /proc/device-tree/model 2>/dev/null || hostname").strip("\0")
+        return Identity(board, self.ask("uname -srm"))
 
     def _reach(self) -> None:
         try:
@@ -53,17 +54,19 @@ class Ssh(Device):
 
     def _copy(self, folder: Path, place: str) -> None:
         command = self._shell(f"tar -C '{place}' -xf -")
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as remote:
-            sending, told = cast("IO[bytes]", remote.stdin), cast("IO[bytes]", remote.stderr)
-            with (
-                suppress(BrokenPipeError),
-                tarfile.open(fileobj=sending, mode="w|", dereference=True) as stream,
-            ):
-                stream.add(folder, arcname=".")
-            with suppress(BrokenPipeError):  # what was lost is told by the exit code
-                sending.close()
+        with tempfile.TemporaryFile() as told:  # a pipe that nobody reads meanwhile would hold up both sides
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told
+            ) as remote:
+                sending = cast("IO[bytes]", remote.stdin)
+                with (
+                    suppress(BrokenPipeError),
+                    tarfile.open(fileobj=sending, mode="w|", dereference=True) as stream,
+                ):
+                    stream.add(folder, arcname=".")
+                with suppress(BrokenPipeError):  # what was lost is told by the exit code
+                    sending.close()
+            told.seek(0)
             said = told.read().decode(errors="replace")
         if remote.returncode:
             raise self._failure(command[-1], remote.returncode, said or "broken pipe")

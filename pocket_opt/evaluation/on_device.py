@@ -27,7 +27,7 @@ from pocket_opt.evaluation.quality import Scorer, random_metrics, spelling_table
 from pocket_opt.evaluation.result import Metric, write_result
 from pocket_opt.evaluation.timing import percentile
 from pocket_opt.models.standalone import RUNNER, runner_files
-from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress
+from pocket_opt.passes.base import Inputs, Outcome, Pass, Progress, neutral
 from pocket_opt.scratch import scratch
 from pocket_opt.worker import silent
 
@@ -39,6 +39,7 @@ GROUP = "device"
 CLIPS = "clips"
 AT_ONCE = 32
 """Clips of one call: the model is opened once for so many."""
+TIMEOUT = "nodes.on_device.params.call_timeout_s"
 PROBE = (
     "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 )
@@ -51,10 +52,12 @@ class OnDeviceParams(DecodingParams):
     Attributes:
         address: of the device.
         python: the command that is Python there.
+        call_timeout_s: seconds for 32 clips; a device that takes longer is given up.
     """
 
     address: str = ""
     python: str = "python3"
+    call_timeout_s: float = neutral(3600.0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _versions(device: Device, python: str, model: Artifact) -> dict[str, str]:
     if model.metadata.get("session", {}).get("extensions"):
         needed.append("onnxruntime-extensions")
     try:
-        found: dict[str, str] = json.loads(device.run(f"{python} -c {shlex.quote(PROBE)} {' '.join(needed)}"))
+        found: dict[str, str] = json.loads(device.ask(f"{python} -c {shlex.quote(PROBE)} {' '.join(needed)}"))
     except PocketOptError as error:
         raise PocketOptError(
             f"the device cannot run the bundle's program: {error.what}",
@@ -158,7 +161,8 @@ def _transcribe(
     found: dict[int, Heard] = {}
     for numbers in batches(jobs, AT_ONCE):
         words = [params.python, RUNNER, *_flags(jobs[numbers[0]], params), *map(_clip, numbers)]
-        printed = device.run(f"cd {shlex.quote(place)} && {shlex.join(words)}", timeout_s=None)
+        command = f"cd {shlex.quote(place)} && {shlex.join(words)}"
+        printed = device.run(command, timeout_s=params.call_timeout_s, longer=TIMEOUT)
         found.update(zip(numbers, map(_read, _lines(printed, len(numbers), device)), strict=True))
         progress(len(found), len(jobs), "clips on the device")
     return [found[number] for number in range(len(jobs))]

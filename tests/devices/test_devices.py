@@ -32,6 +32,27 @@ def test_a_folder_is_copied_used_and_removed(address: str, folder: Path, device_
     assert not list(device_root.iterdir())
 
 
+@pytest.mark.parametrize("address", BOTH)
+def test_a_shell_may_greet_first(
+    address: str, folder: Path, device_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICE", "greets")
+    device = open_device(address)
+    assert "Welcome" not in f"{device.identity()}"
+    with device.placed(folder) as place:
+        assert device.ask(f"cat {place}/run.py") == "print('hello')"
+    assert not list(device_root.iterdir())
+
+
+def test_what_a_computer_complains_of_at_length_holds_nothing_up(
+    folder: Path, device_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DEVICE", "complains")
+    (folder / "encoder.onnx").write_bytes(bytes(4_000_000))
+    with open_device("ssh:anna@pi").placed(folder) as place:
+        assert (Path(place) / "encoder.onnx").stat().st_size == 4_000_000
+
+
 def test_a_phone_says_what_it_is(device_root: Path) -> None:
     identity = open_device("adb:R5CT").identity()
     assert (identity.name, identity.build) == ("samsung SM-S931B (SM8750)", "samsung/pa1q/15/AP3A")

@@ -52,6 +52,13 @@ def test_the_device_says_what_is_said_here(
     assert not list(device_root.iterdir())
 
 
+def test_what_a_shell_says_besides_is_passed_over(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_DEVICE", "greets")
+    table, said = measure(limit=1)
+    assert len(said) == 1
+    assert table["details"]["versions"]
+
+
 @pytest.mark.parametrize(
     ("trouble", "says", "helps"),
     [
@@ -62,6 +69,7 @@ def test_the_device_says_what_is_said_here(
         ),
         ("lost", "Broken pipe", "run it again"),
         ("talks", "answered for 0 of", "by hand"),
+        ("hangs", "did not finish within 2 s", "raise nodes.on_device.params.call_timeout_s"),
     ],
 )
 def test_what_goes_wrong_there_is_told_and_nothing_stays(
@@ -73,8 +81,9 @@ def test_what_goes_wrong_there_is_told_and_nothing_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_DEVICE", trouble)
+    limit = {"call_timeout_s": 2.0} if trouble == "hangs" else {}
     with pytest.raises(PocketOptError) as caught:
-        measure()
+        measure(**limit)
     assert says in caught.value.what
     assert helps in caught.value.fix
     assert not list(device_root.iterdir())
