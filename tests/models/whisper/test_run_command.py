@@ -139,6 +139,16 @@ def test_a_directory_without_a_model_is_a_usage_error(tmp_path: Path) -> None:
     assert "neither manifest.json nor artifact.json is there" in done.stderr
 
 
+def test_a_damaged_manifest_is_a_usage_error(bundle: Path, tmp_path: Path) -> None:
+    place_runner(tmp_path)
+    soundfile.write(tmp_path / "a.wav", sound(1, 0), SAMPLE_RATE)
+    (tmp_path / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes()[:100])
+    done = call(tmp_path, "a.wav")
+    assert done.returncode == 2
+    assert "manifest.json: damaged (" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_guard_refuses_other_packages(tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text("import torch\n")
     assert "the runner may not import torch" in call(tmp_path).stderr

@@ -34,10 +34,13 @@ class Model(Protocol):
 
 
 def read_table(directory: Path) -> dict[str, Any]:
-    """Components and metadata of the model in `directory`; RequestError if there is none."""
+    """Components and metadata of the model in `directory`; RequestError if there is none, or a damaged one."""
     for name in DESCRIPTIONS:
         if (directory / name).is_file():
-            table: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
+            try:
+                table: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise RequestError(f"{directory / name}: damaged ({error})") from None
             return table
     raise RequestError(f"{directory}: neither {' nor '.join(DESCRIPTIONS)} is there")
 
