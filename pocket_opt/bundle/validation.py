@@ -177,7 +177,8 @@ def _stored_tokens(
         return {}, f"the data set is not at hand: {error.what}"
     if digest != params.get("data_digest"):
         return {}, "the data set is not the one that quality was measured on; give its path"
-    rows = [json.loads(line) for line in stored.read_text(encoding="utf-8").splitlines()]
+    with stored.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
     return {(row["id"], row["task"]): row["tokens"] for row in rows}, ""
 
 

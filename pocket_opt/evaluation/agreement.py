@@ -62,10 +62,14 @@ class Agreement(Pass[AgreementParams]):
             compare_clip(model, listen(graphs, audio, clip.language, params.most_tokens), found)
         why = f"against {REFERENCE}"
         if "quality" in inputs:
-            jobs, _ = select_jobs(graphs.prompt, known.limit(params.limit), params)
+            said = {
+                (one.id, one.task): (one.tokens, one.hypothesis) for one in read_hypotheses(inputs["quality"])
+            }
+            jobs, _ = select_jobs(graphs.prompt, known, params)
+            jobs = [job for job in jobs if (job.clip.id, job.task) in said]
             expected = [(one.tokens, one.text) for one in decode(graphs, jobs, params, progress)]
-            said = [(one.tokens, one.hypothesis) for one in read_hypotheses(inputs["quality"])]
-            tokens = token_metrics(list(zip(expected, said, strict=True)), f"as for quality; {why}")
+            found_tokens = [said[job.clip.id, job.task] for job in jobs]
+            tokens = token_metrics(list(zip(expected, found_tokens, strict=True)), f"as for quality; {why}")
         else:
             tokens = compare_tokens(graphs, model, clips, params.most_tokens, progress, why=why)
         metrics = {**tokens, **parity_metrics(found, len(clips))}

@@ -54,8 +54,8 @@ def write_hypotheses(workdir: Path, hypotheses: Iterable[Hypothesis]) -> None:
 
 def read_hypotheses(measurement: Artifact) -> list[Hypothesis]:
     """The lines of a quality measurement, in the order of the data set."""
-    text = measurement.file(COMPONENT, FILE).read_text(encoding="utf-8")
-    return [_parse(line) for line in text.splitlines()]
+    with measurement.file(COMPONENT, FILE).open(encoding="utf-8") as lines:
+        return [_parse(line) for line in lines]
 
 
 def _parse(line: str) -> Hypothesis:

@@ -181,7 +181,7 @@ def _flags(job: Job, params: OnDeviceParams) -> Iterable[str]:
 
 def _lines(printed: str, count: int, device: Device) -> list[Mapping[str, Any]]:
     """One JSON object for each clip; what else a device prints is passed over."""
-    lines = [line for line in printed.splitlines() if line.startswith("{")]
+    lines = [line for line in printed.split("\n") if line.startswith("{")]
     try:
         tables = [json.loads(line) for line in lines]
     except ValueError:

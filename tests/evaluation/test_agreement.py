@@ -55,3 +55,16 @@ def test_tokens_of_the_whole_evaluation_are_compared_where_they_are_known(data: 
     assert found["alike"]["equal_texts"]["n"] == len(read_hypotheses(heard["alike"]))
     assert found["alike"]["equal_texts"]["value"] == 100
     assert found["another"]["token_agreement"]["value"] < 90
+
+
+def test_only_the_clips_that_were_heard_are_compared(data: Path, tmp_path: Path) -> None:
+    decoding = {"data_path": str(data), "max_new_tokens": 4}
+    for name in ("heard", "out"):
+        (tmp_path / name).mkdir()
+    few = QualityParams(**decoding, limit=2)
+    heard = execute(quality.PASS, {"model": static()}, few, tmp_path / "heard").artifact
+    given = {"model": static(), "graphs": static(), "quality": heard}
+    settings = AgreementParams(**decoding, clips=1, most_tokens=2)
+    metrics = read_result(execute(PASS, given, settings, tmp_path / "out").artifact)["metrics"]
+    assert metrics["equal_texts"]["value"] == 100
+    assert metrics["equal_texts"]["n"] == len(read_hypotheses(heard))
