@@ -17,11 +17,11 @@ from pocket_opt.torchscript_graphs.program import quiet
 
 
 class StoredHalf(nn.Module):
-    """A linear layer in 32 bits whose weights are saved in 16; biases stay as they are. It is there to be scripted."""
+    """A linear layer in 32 bits whose weights are rounded to 16 and saved so; biases stay. Made to be scripted."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.weight = layer.weight.detach()
+        self.weight = layer.weight.detach().half().float()
         bias = None if layer.bias is None else layer.bias.detach()
         self.bias = torch.jit.Attribute(bias, Optional[Tensor])  # noqa: UP045  (TorchScript knows no other form here)
 

@@ -143,10 +143,11 @@ def test_graphs_are_no_source(tmp_path: Path) -> None:
         run_pass("export_torchscript", exported(), tmp_path)
 
 
+@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_program_of_another_model_does_not_pass(loop: bool, tmp_path: Path) -> None:
+def test_a_program_of_another_model_does_not_pass(loop: bool, weights: str, tmp_path: Path) -> None:
     other = tiny_checkpoint(tmp_path, **SHAPE, seed=2)
     with pytest.raises(
         PocketOptError, match="does not agree with its module|does not say what its modules say"
     ):
-        STEP.ensures({"model": other}, STEP.Params(loop=loop), written(loop=loop))
+        STEP.ensures({"model": other}, STEP.Params(loop=loop, weights=weights), written(weights, loop=loop))
