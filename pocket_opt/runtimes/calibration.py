@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import UserError
-from pocket_opt.models.whisper.runner.static_backend import StaticBackend
+from pocket_opt.models.whisper.runner.static_backend import TEXT, StaticBackend
 from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.runtimes import open_runtime
 from pocket_opt.runtimes.teacher_forcing import Forced, force
@@ -82,15 +83,30 @@ class Calibration:
         """
         backend = StaticBackend(sessions)
         for done, one in enumerate(self.heard, start=1):
-            tokens, prompt = one.forced.tokens, one.forced.prompt
-            _, state = backend.decode(tokens[:, :prompt], backend.encode(one.features))
-            for place in range(prompt, tokens.shape[1]):
-                _, state = backend.decode(tokens[:, place : place + 1], state)
+            for _ in _said_by(backend, one):
+                pass
             progress(done, len(self.heard), "clips observed")
 
     def feeds(self, component: str) -> Callable[[], Iterator[dict[str, Array]]]:
-        """The inputs of a graph for one clip after the other, as often as the result is called."""
-        return self._decoder_feeds if component == "decoder" else self._encoder_feeds
+        """The inputs of a graph for one clip after the other, as often as the result is called.
+
+        Caches of static graphs are filled in place: what is given is to be used before the next is asked for.
+        """
+        if component == "encoder":
+            return self._encoder_feeds
+        if self.artifact.metadata.get("decoder") == "static":
+            return partial(self._static_feeds, component)
+        return self._decoder_feeds
+
+    def _static_feeds(self, component: str) -> Iterator[dict[str, Array]]:
+        """Of each call of `prefill` or `decoder` that `say_again` makes."""
+        names = ("encoder", *(name for name in TEXT if name in self.artifact.components))
+        sessions = {name: open_session(self.artifact, name) for name in names}
+        noted = _Noted(sessions[component])
+        backend = StaticBackend({**sessions, component: noted})
+        for one in self.heard:
+            for _ in _said_by(backend, one):
+                yield from noted.take()
 
     def _encoder_feeds(self) -> Iterator[dict[str, Array]]:
         port = self.artifact.components["encoder"].inputs[0]
@@ -103,6 +119,34 @@ class Calibration:
         for one, inputs in zip(self.heard, self._encoder_feeds(), strict=True):
             encoded = dict(zip(names, encoder.run(None, inputs), strict=True))
             yield decoder_inputs(self.artifact, encoded, one.forced.tokens)
+
+
+class _Noted:
+    """A session that keeps what it is fed until that is taken."""
+
+    def __init__(self, session: Any) -> None:
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self._run = session.run
+        self._fed: list[dict[str, Array]] = []
+
+    def run(self, names: Sequence[str], inputs: dict[str, Array]) -> list[Array]:
+        self._fed.append(inputs)
+        found: list[Array] = self._run(names, inputs)
+        return found
+
+    def take(self) -> list[dict[str, Array]]:
+        fed, self._fed = self._fed, []
+        return fed
+
+
+def _said_by(backend: StaticBackend, one: Heard) -> Iterator[None]:
+    """Let graphs hear a clip and say its tokens; comes back after each step."""
+    tokens, prompt = one.forced.tokens, one.forced.prompt
+    _, state = backend.decode(tokens[:, :prompt], backend.encode(one.features))
+    yield
+    for place in range(prompt, tokens.shape[1]):
+        _, state = backend.decode(tokens[:, place : place + 1], state)
+        yield
 
 
 def kept_mb(artifact: Artifact, clips: int) -> float:

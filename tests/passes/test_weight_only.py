@@ -209,6 +209,15 @@ def test_gptq_keeps_the_answers_nearer_on_the_clips_than_rounding(tmp_path: Path
     assert levels["gptq"] > levels["k_quant"] + 1
 
 
+def test_gptq_hears_graphs_of_static_shapes(tmp_path: Path) -> None:
+    clips = {"calibration_path": str(Dataset.open("sample:calibration").source), "calibration_clips": 2}
+    graphs = ("encoder", "prefill", "decoder")
+    model = exported("static", 1, 1)
+    outcome = run_pass("weight_only", model, tmp_path, algorithm="gptq", components=graphs, **clips)
+    for name in graphs:
+        assert set(outcome.did["components"][name]["algorithms"]) == {"gptq"}
+
+
 def test_the_least_exact_tensor_is_named(tmp_path: Path) -> None:
     did = run_pass(
         "weight_only",
