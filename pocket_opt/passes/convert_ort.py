@@ -113,7 +113,9 @@ class ConvertOrt(Pass[ConvertOrtParams]):
 
         source, artifact = inputs["model"], outcome.artifact
         for name in _graphs(source):
-            if artifact.path(name).read_bytes()[4:8] != MAGIC:
+            with artifact.path(name).open("rb") as file:
+                found = file.read(8)[4:]
+            if found != MAGIC:
                 raise PocketOptError(f"component '{name}' is not in the ORT format", where=f"{name}.ort")
             if source.size(name) > COMPARE_BELOW or _has_own_operators(source):
                 continue

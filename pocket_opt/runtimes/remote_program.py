@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,4 +102,5 @@ def _started(command: Sequence[Any], env: dict[str, str], words: IO[bytes]) -> s
 
 def _close(child: subprocess.Popen[bytes], held: ExitStack) -> None:
     child.kill()
-    held.close()
+    with suppress(BrokenPipeError):  # of what it was not told to the end
+        held.close()

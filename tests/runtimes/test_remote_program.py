@@ -50,8 +50,10 @@ def test_the_answers_are_those_of_the_program_until_its_process_dies(tmp_path: P
     [found] = program.load_method("forward")([x])
     torch.testing.assert_close(found, layer(x).detach())
     os.kill(program._child.pid, signal.SIGKILL)
-    with pytest.raises(RequestError, match="ended with status -9"):
-        program.load_method("forward")([x])
+    for inputs in ([x], [torch.zeros(1_000_000)]):  # more than a pipe holds, too
+        with pytest.raises(RequestError, match="ended with status -9"):
+            program.load_method("forward")(inputs)
+    program.close()
 
 
 def test_a_damaged_program_is_none(tmp_path: Path) -> None:
