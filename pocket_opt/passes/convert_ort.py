@@ -58,7 +58,7 @@ class ConvertOrtParams:
 class ConvertOrt(Pass[ConvertOrtParams]):
     """Converts every graph, and lists what they need."""
 
-    version = 1
+    version = 2
     Params = ConvertOrtParams
     tools = ("onnxruntime", "onnx", "onnx_ir", "numpy")
 
@@ -181,7 +181,7 @@ def _widen_scales(source: Artifact, name: str, workdir: Path, file: str) -> int:
 
     model = load(source.path(name))
     graph, widened = model.graph, dict[Any, Any]()
-    for node in [node for node in graph if node.op_type in SCALED]:
+    for node in [node for node in graph.all_nodes() if node.op_type in SCALED]:  # in loops, too
         for place, value in list(enumerate(node.inputs))[2:]:
             cast = value.producer() if value is not None else None
             if value is None or cast is None or cast.op_type != "Cast" or not is_constant(cast.inputs[0]):
@@ -192,7 +192,7 @@ def _widen_scales(source: Artifact, name: str, workdir: Path, file: str) -> int:
             node.replace_input_with(place, widened[value])
     for cast in {value.producer() for value in widened}:
         if not cast.outputs[0].uses():
-            graph.remove(cast)
+            cast.graph.remove(cast)
     save(model, workdir, file)
     return len(widened)
 

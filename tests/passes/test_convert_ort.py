@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from exported_whisper import exported, run_pass
+from runner_fixtures import sound
 
 from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.checks import agreement_db
 from pocket_opt.passes import convert_ort
 from pocket_opt.runtimes import open_runtime
+from pocket_opt.runtimes.base import DecodeOptions
 
 STYLES = pytest.mark.parametrize("style", ["fixed", "runtime"])
 
@@ -35,6 +37,18 @@ def test_graphs_answer_as_before_and_stay_small(style: str, tmp_path: Path) -> N
     assert outcome.did["components"]["decoder"]["scales_widened"] > 0
     assert not list((tmp_path / "ort").glob("*.onnx*"))
     assert open_runtime(outcome.artifact).sample_rate == 16_000
+
+
+def test_a_loop_inside_a_graph_answers_as_before(tmp_path: Path) -> None:
+    model = run_pass("compose_all_in_one", small(tmp_path), tmp_path / "one").artifact
+    outcome = run_pass("convert_ort", model, tmp_path / "ort")
+    assert outcome.did["components"]["all_in_one"]["scales_widened"] > 0
+    before, after = (
+        open_runtime(artifact).transcribe([sound(2, 0)], DecodeOptions("en", max_new_tokens=12))[0]
+        for artifact in (model.save(), outcome.artifact)
+    )
+    assert after.tokens == before.tokens
+    assert len(set(after.tokens)) > 1
 
 
 def test_the_list_for_reduced_builds_names_what_is_needed(tmp_path: Path) -> None:
