@@ -21,7 +21,7 @@ def with_search(config: Config, drafts: Sequence[Draft]) -> list[Draft]:
     """`drafts`, with the search before the first quantizer where the configuration asks for one.
 
     Raises:
-        UserError: there is no quantizer, or no budget to keep to.
+        UserError: there is no quantizer, none that knows graphs of these shapes, or no budget to keep to.
     """
     if config.search.name == "none":
         return list(drafts)
@@ -48,6 +48,13 @@ def _draft(config: Config, model: str, told: Mapping[str, Any]) -> Draft:
             where="search=sensitivity",
             allowed=f"budget.{LIMIT}=POINTS, e.g. 0.5",
             fix=f"set budget.{LIMIT}=0.5",
+        )
+    if config.decoder.name == "static" and not told:
+        raise UserError(
+            "the quantizers of this variant choose forms that the search does not try in graphs of fixed shapes",
+            where=f"search=sensitivity, decoder=static, target={config.target.name}",
+            allowed="decoder=kv_cache, or target=snapdragon",
+            fix="search with decoder=kv_cache, and give that bundle's overrides.yaml to this variant: overrides=FILE",
         )
     params = {LIMIT: budget[LIMIT], **told}
     return Draft(

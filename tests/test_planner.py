@@ -335,6 +335,7 @@ def test_a_search_stands_before_the_first_quantizer_and_keeps_to_the_budget(inpu
             "worked out",
         ),
         (["level=MEDIUM", "budget.wer_delta=1"], "no pass of this variant chooses a precision by layer"),
+        (["decoder=static"], "forms that the search does not try in graphs of fixed shapes"),
     ],
 )
 def test_a_search_that_cannot_be(inputs: list[str], lines: list[str], what: str) -> None:
