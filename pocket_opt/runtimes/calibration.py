@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pocket_opt.data.calibration_clips import require_clips
 from pocket_opt.data.planned import open_planned
 from pocket_opt.errors import UserError
 from pocket_opt.models.whisper.runner.static_backend import TEXT, StaticBackend
@@ -62,7 +63,11 @@ class Calibration:
         """Transcribe the clips with `artifact`; its graphs' inputs can be had of an ONNX model only.
 
         Features are kept in the directory `keep`, else in memory; see `kept_mb`.
+
+        Raises:
+            UserError: a clip was sampled too slowly to hold speech.
         """
+        require_clips(clips, 1)
         runtime = open_runtime(artifact)
         heard = []
         window = round(runtime.window_s * runtime.sample_rate)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from compiled_whisper import compiled
 from executorch_programs import lowered
+from planned_inputs import write_clips
 from real_command import Command
 from variant_fixtures import make
 
@@ -25,6 +27,7 @@ FAULTS = {
     "crash": "import os, signal\n\ndef __getattr__(name):\n    os.kill(os.getpid(), signal.SIGSEGV)\n",
     "hang": "import time\n\ndef __getattr__(name):\n    time.sleep(600)\n",
 }
+COMPILE = "'compile' (pass compile_qnn)"
 BARE = ("~nodes.quality", "tracking=none")
 """Only build: what is to fail comes before anything is measured."""
 
@@ -39,6 +42,21 @@ def test_a_sweep_goes_on_after_a_crash_and_after_a_time_out(build: Build, tmp_pa
 
 def test_graphs_of_open_shapes_are_refused_before_they_are_compiled(build: Build) -> None:
     build("target=sd8elite", "nodes.export.params.decoder=kv_cache", says="no ONNX component 'prefill'")
+
+
+def test_clips_that_will_not_do_are_told_before_a_graph_is_observed(build: Build, tmp_path: Path) -> None:
+    few, slow, many = (write_clips(tmp_path / name, count) for name, count in (("a", 3), ("b", 8), ("c", 16)))
+    with wave.open(str(slow / "5.wav"), "wb") as stream:
+        stream.setparams((1, 2, 4_000, 0, "NONE", ""))
+        stream.writeframes(bytes(4_000))
+    limit = "nodes.qdq.params.cache_mb=1"
+    for clips, more, says in (
+        (few, (), "3 calibration clips are too few"),
+        (slow, (), "5.wav was sampled at 4000 Hz"),
+        (many, (limit,), "16 calibration clips take 2 MB on disk"),
+    ):
+        words = ("target=sd8elite", "level=HIGH", f"data.calibration.path={clips}", *more)
+        build(*words, says=says, node="'qdq' (pass quantize_qdq)")
 
 
 def test_two_chips_have_directories_and_binaries_of_their_own(cached_command: Command) -> None:
@@ -61,13 +79,13 @@ def build(
     """Run a sweep in which the NPU fails: one error, the CPU's bundle if it is among them, nothing of the NPU's."""
     command = cached_command
 
-    def build(*words: str, says: str, library: Path | None = None) -> None:
+    def build(*words: str, says: str, library: Path | None = None, node: str = COMPILE) -> None:
         monkeypatch.setenv("PYTHONPATH", str(library or ""))
         code = main(command.arguments("-m", *words, *BARE))
         text = "".join(capsys.readouterr())
         assert code == 1, text
         assert says in text
-        assert "node 'compile' (pass compile_qnn) failed" in text
+        assert f"node {node} failed" in text
         assert [line[:7] for line in text.splitlines()].count("error: ") == 1, text
         assert "Traceback" not in text
         made = [path.parent.name for path in bundles(command)]

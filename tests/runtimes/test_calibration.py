@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exported_whisper import exported
+from planned_inputs import write_clips
 
 from pocket_opt.data.dataset import Dataset
+from pocket_opt.errors import UserError
 from pocket_opt.onnx_graphs.checks import open_session
 from pocket_opt.runtimes.calibration import Calibration, kept_mb
 from pocket_opt.worker import silent
@@ -43,6 +46,15 @@ def test_graphs_of_static_shapes_are_fed_what_they_are_in_use() -> None:
         [prompted[one.forced.prompt - 1 : one.forced.prompt], *choices["decoder"][:-1]]
     )
     assert np.mean(predicted == said) > 0.9  # rules forbid some tokens
+
+
+def test_a_clip_sampled_too_slowly_is_refused_before_any_is_heard(tmp_path: Path) -> None:
+    clips = write_clips(tmp_path / "clips", 2)
+    with wave.open(str(clips / "1.wav"), "wb") as stream:
+        stream.setparams((1, 2, 4_000, 0, "NONE", ""))
+        stream.writeframes(bytes(4_000))
+    with pytest.raises(UserError, match=r"1\.wav was sampled at 4000 Hz"):
+        Calibration.hear(exported(), Dataset.open(str(clips)), lambda *_: pytest.fail("one was heard"))
 
 
 def test_what_is_kept_on_disk_is_within_what_was_announced_and_serves_as_well(tmp_path: Path) -> None:
