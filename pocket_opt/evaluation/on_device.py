@@ -51,7 +51,7 @@ class OnDeviceParams(DecodingParams):
 
     Attributes:
         address: of the device.
-        python: the command that is Python there.
+        python: the command that is Python there, as its shell reads it: "~/env/bin/python", "nice python3".
         call_timeout_s: seconds for 32 clips; a device that takes longer is given up.
     """
 
@@ -160,8 +160,8 @@ def _transcribe(
     """What the device hears, in the order of the jobs."""
     found: dict[int, Heard] = {}
     for numbers in batches(jobs, AT_ONCE):
-        words = [params.python, RUNNER, *_flags(jobs[numbers[0]], params), *map(_clip, numbers)]
-        command = f"cd {shlex.quote(place)} && {shlex.join(words)}"
+        words = [RUNNER, *_flags(jobs[numbers[0]], params), *map(_clip, numbers)]
+        command = f"cd {shlex.quote(place)} && {params.python} {shlex.join(words)}"
         printed = device.run(command, timeout_s=params.call_timeout_s, longer=TIMEOUT)
         found.update(zip(numbers, map(_read, _lines(printed, len(numbers), device)), strict=True))
         progress(len(found), len(jobs), "clips on the device")

@@ -52,9 +52,11 @@ def test_the_device_says_what_is_said_here(
     assert not list(device_root.iterdir())
 
 
-def test_what_a_shell_says_besides_is_passed_over(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_may_be_several_words_and_what_a_shell_says_besides_is_passed_over(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_DEVICE", "greets")
-    table, said = measure(limit=1)
+    table, said = measure(limit=1, python=f"env PYTHONUTF8=1 {sys.executable}")
     assert len(said) == 1
     assert table["details"]["versions"]
 
