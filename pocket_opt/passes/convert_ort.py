@@ -31,7 +31,8 @@ MOST_BYTES = 2_000_000_000
 """A flatbuffer ends at 2 GB."""
 MAGIC = b"ORTM"
 """At bytes 4 to 8 of a file."""
-SCALED = ("MatMulNBits", "GatherBlockQuantized")
+MULTIPLIED = "MatMulNBits"
+SCALED = (MULTIPLIED, "GatherBlockQuantized")
 """Operators whose inputs from the third on are scales and the like."""
 LEAST_DB = 60.0
 """Agreement on random inputs below which the conversion is wrong."""
@@ -193,6 +194,13 @@ def _widen_scales(source: Artifact, name: str, workdir: Path, file: str) -> int:
     for cast in {value.producer() for value in widened}:
         if not cast.outputs[0].uses():
             cast.graph.remove(cast)
+    for node in graph.all_nodes():
+        if node.op_type == MULTIPLIED and not is_constant(node.inputs[2]):
+            raise PocketOptError(
+                f"the scales of {MULTIPLIED} are no constants, with which ONNX Runtime multiplies wrongly",
+                where=f"component '{name}', node {node.name}",
+                fix="leave out the pass that computes them, or choose target=cpu",
+            )
     save(model, workdir, file)
     return len(widened)
 

@@ -11,6 +11,7 @@ from runner_fixtures import sound
 from pocket_opt.artifact import Artifact
 from pocket_opt.errors import PocketOptError
 from pocket_opt.onnx_graphs.checks import agreement_db
+from pocket_opt.onnx_graphs.files import load, new_node, save
 from pocket_opt.passes import convert_ort
 from pocket_opt.runtimes import open_runtime
 from pocket_opt.runtimes.base import DecodeOptions
@@ -76,6 +77,23 @@ def test_what_accelerators_could_take_is_told(tmp_path: Path) -> None:
     assert 0 < told["nnapi"]["taken"] <= told["nnapi"]["nodes"]
     assert told["xnnpack"]["taken"] > 2
     assert "ai.onnx:LayerNormalization" in told["nnapi"]["unknown"]
+
+
+def test_scales_that_are_computed_are_refused(tmp_path: Path) -> None:
+    model = small(tmp_path).carry(tmp_path / "odd", without=("decoder",))
+    graph = load(small(tmp_path / "again").path("decoder"))
+    product = next(node for node in graph.graph if node.op_type == "MatMulNBits")
+    scales = product.inputs[2]
+    passed = new_node("odd", "Identity", [scales])
+    passed.outputs[0].dtype, passed.outputs[0].shape = scales.dtype, scales.shape
+    graph.graph.insert_before(product, passed)
+    product.replace_input_with(2, passed.outputs[0])
+    model = model.with_component("decoder", save(graph, model.root, "decoder.onnx"))
+    with pytest.raises(
+        PocketOptError, match="no constants, with which ONNX Runtime multiplies wrongly"
+    ) as caught:
+        run_pass("convert_ort", model, tmp_path / "ort")
+    assert "'decoder'" in caught.value.where
 
 
 def test_a_graph_beyond_the_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
