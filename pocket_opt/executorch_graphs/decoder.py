@@ -1,4 +1,4 @@
-"""The decoder as a module with static shapes: one token of one clip a call, caches as inputs.
+"""The decoder as a module with static shapes: one token of one clip a call, or a prompt's; caches as inputs.
 
 The caches stay with the caller, who puts the new rows in (`runner/static_decoder.py`): a cache that the program keeps
 as a mutable buffer is copied as a whole with every token. Keys are the left operand of their product, for XNNPACK packs
@@ -14,18 +14,21 @@ from pocket_opt.executorch_graphs.layers import (
     FeedForward,
     LayerNorm,
     SelfAttention,
+    join_heads,
     read,
     read_linear,
     split_heads,
 )
 from pocket_opt.models.whisper.checkpoint import Checkpoint
+from pocket_opt.models.whisper.runner.static_decoder import MASKED
 
 
 class Decoder(nn.Module):
-    """One token: see `forward`."""
+    """One token or `prompt` tokens: see `forward`. A product of one token is one with a vector, and written so."""
 
-    def __init__(self, checkpoint: Checkpoint, table: nn.Module) -> None:
+    def __init__(self, checkpoint: Checkpoint, table: nn.Module, prompt: int = 1) -> None:
         super().__init__()
+        self.register_buffer("later", torch.full((prompt, prompt), MASKED).triu(1))
         self.embed_tokens = table
         self.register_buffer("positions", read(checkpoint, "decoder.embed_positions.weight"))
         names = [f"decoder.layers.{index}" for index in range(checkpoint.dims.decoder_layers)]
@@ -36,20 +39,20 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, cache_mask: Tensor, *caches: Tensor
     ) -> tuple[Tensor, ...]:
-        """Logits `[1, 1, vocab]`, then the new rows `[heads, 1, head_dim]` of each layer's key and value.
+        """Logits `[1, count, vocab]`, then the new rows `[heads, count, head_dim]` of each layer's key and value.
 
         Args:
-            tokens: int64 `[1]`.
-            position: int64 `[1]`.
+            tokens: int64 `[count]`, count 1 or `prompt`.
+            position: int64 `[count]`.
             cache_mask: `[1, context]`, 0 where the cache is filled and a large negative number elsewhere.
             caches: of each layer past key, past value `[heads, context, head_dim]`, cross key, cross value `[heads,
                 positions, head_dim]`.
         """
-        row = self.embed_tokens(tokens) + self.positions.index_select(0, position)
-        x, new = row.view(1, 1, -1), list[Tensor]()
+        rows = self.embed_tokens(tokens) + self.positions.index_select(0, position)
+        x, new = rows.view(1, len(tokens), -1), list[Tensor]()
         for index, layer in enumerate(self.layers):
-            x, *rows = layer(x, cache_mask, *caches[4 * index : 4 * index + 4])
-            new += rows
+            x, *pair = layer(x, cache_mask, self.later, *caches[4 * index : 4 * index + 4])
+            new += pair
         return self.head(self.layer_norm(x)), *new
 
 
@@ -63,16 +66,18 @@ class _Layer(nn.Module):
         self.feed_forward = FeedForward(checkpoint, name)
 
     def forward(
-        self, x: Tensor, mask: Tensor, key: Tensor, value: Tensor, cross_key: Tensor, cross_value: Tensor
+        self, x: Tensor, mask: Tensor, later: Tensor, *caches: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        (key, value, cross_key, cross_value), count = caches, x.shape[1]
         attend, normed = self.self_attn, self.self_attn_layer_norm(x)
         query = attend.split(attend.q_proj(normed))
         new_key, new_value = attend.split(attend.k_proj(normed)), attend.split(attend.v_proj(normed))
         before, now = scores(query, key) + mask, scores(query, new_key)
+        if count > 1:
+            now = now + later
         weights = torch.softmax(torch.cat([before, now], -1), -1)
-        context, heads = key.shape[1], attend.heads
-        mixed = torch.bmm(weights[:, :context].view(heads, 1, context), value)
-        mixed = mixed + weights[:, context:].view(heads, 1, 1) * new_value
+        context = key.shape[1]
+        mixed = mix(weights[..., :context], value) + mix(weights[..., context:], new_value)
         x = self.cross(x + attend.join(mixed), cross_key, cross_value)
         return self.feed_forward(x), new_key, new_value
 
@@ -88,12 +93,20 @@ class _CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query = split_heads(self.q_proj(self.encoder_attn_layer_norm(x)), self.heads)
-        weights = torch.softmax(scores(query, key), -1)
-        mixed = torch.bmm(weights.view(self.heads, 1, -1), value)
-        return x + self.out_proj(mixed.view(1, 1, -1))
+        mixed = mix(torch.softmax(scores(query, key), -1), value)
+        return x + self.out_proj(mixed.view(1, 1, -1) if mixed.shape[1] == 1 else join_heads(mixed))
 
 
 def scores(query: Tensor, key: Tensor) -> Tensor:
-    """`[heads, 1, head_dim]` with `[heads, length, head_dim]`: `[heads, length]`."""
+    """`[heads, count, head_dim]` with `[heads, length, head_dim]`: `[heads, count, length]`; no axis for one token."""
     heads, length, _ = key.shape
-    return torch.bmm(key, query.view(heads, -1, 1)).view(heads, length)
+    if query.shape[1] == 1:
+        return torch.bmm(key, query.view(heads, -1, 1)).view(heads, length)
+    return torch.bmm(key, query.transpose(1, 2)).transpose(1, 2)
+
+
+def mix(weights: Tensor, value: Tensor) -> Tensor:
+    """What `scores` became, with `[heads, length, head_dim]`: `[heads, count, head_dim]`."""
+    heads, length, _ = value.shape
+    weights = weights.view(heads, -1, length)
+    return torch.bmm(weights, value) if length > 1 else weights * value

@@ -93,10 +93,14 @@ class SelfAttention(nn.Module):
 
     def join(self, mixed: Tensor) -> Tensor:
         """Heads to `out_proj` of `[1, length, d_model]`."""
-        length = mixed.shape[1]
-        return self.out_proj(mixed.transpose(0, 1).reshape(1, length, -1))
+        return self.out_proj(join_heads(mixed))
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """`[1, length, d_model]` to `[heads, length, head_dim]`."""
     return x.view(x.shape[1], heads, -1).transpose(0, 1)
+
+
+def join_heads(mixed: Tensor) -> Tensor:
+    """`[heads, length, head_dim]` to `[1, length, d_model]`."""
+    return mixed.transpose(0, 1).reshape(1, mixed.shape[1], -1)

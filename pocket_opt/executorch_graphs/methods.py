@@ -40,8 +40,11 @@ class Method:
         return tuple(torch.zeros(port.shape, dtype=DTYPES[port.dtype]) for port in self.inputs)
 
 
-def whisper_methods(checkpoint: Checkpoint, table: nn.Module) -> dict[str, Method]:
-    """`mel`, `encoder` and `decoder` of a checkpoint; `table` looks token embeddings up."""
+def whisper_methods(checkpoint: Checkpoint, table: nn.Module, prompt: int = 1) -> dict[str, Method]:
+    """`mel`, `encoder` and `decoder` of a checkpoint; `table` looks token embeddings up.
+
+    Where a `prompt` has more tokens than one, also `prefill`: the decoder's module, for all of them in one call.
+    """
     dims = checkpoint.dims
     audio = Port("audio", "float32", (1, dims.samples))
     features = Port("features", "float32", (1, dims.mels, dims.frames))
@@ -51,10 +54,22 @@ def whisper_methods(checkpoint: Checkpoint, table: nn.Module) -> dict[str, Metho
         for index in range(dims.decoder_layers)
         for port in _pair(dims, "cross", index, dims.source_positions)
     ]
-    new = [port for index in range(dims.decoder_layers) for port in _pair(dims, "new", index, 1)]
+    methods = {
+        "mel": Method(Mel(dims), (audio,), (features,)),
+        "encoder": Method(Encoder(checkpoint), (features,), (hidden, *cross)),
+    }
+    module = Decoder(checkpoint, table, prompt)
+    if prompt > 1:
+        methods["prefill"] = _text_method(module, dims, prompt)
+    return {**methods, "decoder": _text_method(module, dims, 1)}
+
+
+def _text_method(module: Decoder, dims: WhisperDims, count: int) -> Method:
+    """The decoder for `count` tokens a call."""
+    new = [port for index in range(dims.decoder_layers) for port in _pair(dims, "new", index, count)]
     token = (
-        Port("tokens", "int64", (1,)),
-        Port("position", "int64", (1,)),
+        Port("tokens", "int64", (count,)),
+        Port("position", "int64", (count,)),
         Port("cache_mask", "float32", (1, dims.target_positions)),
     )
     caches = [
@@ -63,12 +78,8 @@ def whisper_methods(checkpoint: Checkpoint, table: nn.Module) -> dict[str, Metho
         for kind, length in (("past", dims.target_positions), ("cross", dims.source_positions))
         for port in _pair(dims, kind, index, length)
     ]
-    logits = Port("logits", "float32", (1, 1, dims.vocab))
-    return {
-        "mel": Method(Mel(dims), (audio,), (features,)),
-        "encoder": Method(Encoder(checkpoint), (features,), (hidden, *cross)),
-        "decoder": Method(Decoder(checkpoint, table), (*token, *caches), (logits, *new)),
-    }
+    logits = Port("logits", "float32", (1, count, dims.vocab))
+    return Method(module, (*token, *caches), (logits, *new))
 
 
 def described(source: Artifact, methods: Mapping[str, Method], program: Path, runtime: str) -> Artifact:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pocket_opt.errors import PocketOptError
 from pocket_opt.executorch_graphs.lowering import capture, quiet
 from pocket_opt.executorch_graphs.methods import Method
 from pocket_opt.models.whisper.runner.method_backend import MethodSession
@@ -21,6 +22,9 @@ from pocket_opt.models.whisper.runner.method_backend import MethodSession
 if TYPE_CHECKING:
     from pocket_opt.passes.base import Progress
     from pocket_opt.runtimes.calibration import Calibration
+
+OBSERVER = "activation_post_process"
+"""How torchao names its observers."""
 
 
 def observed(method: Method, *, dynamic: bool) -> Any:
@@ -52,6 +56,31 @@ def observed(method: Method, *, dynamic: bool) -> Any:
         if dynamic:
             graph(*method.examples())
     return graph
+
+
+def observe_alike(graph: Any, other: Any) -> None:
+    """Let two observed graphs of one module have the same observers, so that they get the same grids.
+
+    Raises:
+        PocketOptError: their observers are not the same ones.
+    """
+    mine, others = _observers(graph), _observers(other)
+    if list(mine) != list(others):
+        raise PocketOptError(
+            "two graphs of one module are observed at different places",
+            where=", ".join(sorted(set(mine) ^ set(others))) or "their order",
+            fix="report this with the versions of torch and torchao",
+        )
+    for name, observer in others.items():
+        graph.set_submodule(name, observer)
+
+
+def _observers(graph: Any) -> dict[str, nn.Module]:
+    return {
+        str(node.target): graph.get_submodule(node.target)
+        for node in graph.graph.nodes
+        if node.op == "call_module" and str(node.target).startswith(OBSERVER)
+    }
 
 
 def in_8_bits(graph: Any, method: Method) -> Any:

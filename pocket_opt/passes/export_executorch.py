@@ -1,9 +1,10 @@
-"""Write a Whisper checkpoint as one ExecuTorch program: methods `mel`, `encoder` and `decoder`, delegated to XNNPACK.
+"""Write a Whisper checkpoint as one ExecuTorch program: mel, encoder, prefill and decoder, delegated to XNNPACK.
 
 Applies to a source artifact (`load_source`, `random_weights`). Modules are built from the state dict in forms that
 XNNPACK takes whole (`../executorch_graphs/`), captured by torch.export and lowered. Quantization belongs to this pass,
-because the program is the first thing that can be stored: what a quantizer annotates lives in the captured graph. Costs
-a minute of tracing whatever the weights are, and memory for two copies of them. Source: docs.pytorch.org/executorch.
+because the program is the first thing that can be stored: what a quantizer annotates lives in the captured graph.
+`prefill` is the decoder for all tokens of the longest forced prompt; the two share their weights in the file. Costs a
+minute of tracing whatever the weights are, and memory for two copies of them. Source: docs.pytorch.org/executorch.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LEAST_STATIC_DB = 3.0
 """The same where ranges are fixed: random inputs go beyond what calibration clips had, and are clipped."""
 INTEGERS = ("int8", "int4")
 HALVES = ("encoder", "decoder")
+"""Methods with linear layers of their own; those of `prefill` are the decoder's."""
 EXACT = ("mel",)
 """Methods that keep 32 bits: the logarithm is of small numbers, and there is nothing to gain."""
 
@@ -48,7 +50,9 @@ class ExportExecutorchParams(Calibrated):
         activations: of 8-bit layers: `dynamic`, a scale for each row as it comes, or `static`, one that calibration
             found.
         calibration_clips: how many are heard for static activations, spread evenly over the data set.
+        least_clips: fewer than these are refused.
         group_size: weights that share a scale at 4 bits; a layer whose inputs are no multiple of it gets 8 bits.
+        prefill: whether there is a method for prompts; else they go through `decoder` token by token.
         audio_context: only `full`: the encoder's shapes are fixed.
     """
 
@@ -57,19 +61,25 @@ class ExportExecutorchParams(Calibrated):
     activations: Literal["dynamic", "static"] = "dynamic"
     group_size: int = 32
     calibration_clips: int = positive(16)
+    least_clips: int = positive(8)
+    prefill: bool = True
     audio_context: Literal["full", "auto"] = "full"
 
 
 class ExportExecutorch(Pass[ExportExecutorchParams]):
     """Builds, quantizes, lowers and writes the program; passes tokenizer and configuration on."""
 
-    version = 3
+    version = 4
     Params = ExportExecutorchParams
     tools = ("executorch", "torch", "torchao", "numpy")
 
     def check(self, params: ExportExecutorchParams) -> None:
-        """Groups are of a size that XNNPACK's kernels take, and windows are whole."""
+        """Groups are of a size that XNNPACK's kernels take, windows are whole, and there are enough clips."""
+        from pocket_opt.data.calibration_clips import require_enough
+
         require_full_context(params.audio_context)
+        if self.calibrates(params):
+            require_enough(params.calibration_clips, params.least_clips, where="params.calibration_clips")
         if params.group_size < 32 or params.group_size % 32:
             raise UserError(
                 f"XNNPACK takes no groups of {params.group_size} weights",
@@ -93,11 +103,16 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
         """Where scales of activations are fixed."""
         return params.activations == "static"
 
-    def requires(self, inputs: Inputs, params: ExportExecutorchParams) -> None:  # noqa: ARG002
-        """The checkpoint is a complete Whisper."""
+    def requires(self, inputs: Inputs, params: ExportExecutorchParams) -> None:
+        """The checkpoint is a complete Whisper, and the clips will do."""
+        from pocket_opt.data.calibration_clips import require_clips
+        from pocket_opt.data.planned import open_planned
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
 
         open_checkpoint(inputs["model"].root)
+        if self.calibrates(params):
+            planned = open_planned(params.calibration_path, params.calibration_digest)
+            require_clips(planned.limit(params.calibration_clips), params.least_clips)
 
     def run(
         self, inputs: Inputs, params: ExportExecutorchParams, workdir: Path, progress: Progress = silent
@@ -110,7 +125,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
 
         source = inputs["model"]
         checkpoint = open_checkpoint(source.root)
-        methods = _methods(checkpoint, params)
+        methods = _methods(source, params)
         captured = _captured(source, methods, params, progress)
         generation = json.loads(source.file("model", GENERATION_CONFIG).read_text(encoding="utf-8"))
         told = constants(checkpoint.dims, generation)
@@ -122,7 +137,6 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
     def ensures(self, inputs: Inputs, params: ExportExecutorchParams, outcome: Outcome) -> None:
         """Run by ExecuTorch, every method answers like its module; XNNPACK took every product."""
         from pocket_opt.executorch_graphs.checks import require_agreement
-        from pocket_opt.models.whisper.checkpoint import open_checkpoint
         from pocket_opt.models.whisper.runner.executorch_backend import ExecutorchBackend
 
         for name, counts in outcome.did["methods"].items():
@@ -133,7 +147,7 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
                     where=", ".join(left),
                     fix="report this with the versions of executorch and torch",
                 )
-        methods = _methods(open_checkpoint(inputs["model"].root), ExportExecutorchParams())
+        methods = _methods(inputs["model"], ExportExecutorchParams(prefill=params.prefill))
         artifact = outcome.artifact
         backend = ExecutorchBackend(artifact.root, artifact.describe(), 0)
         least = LEAST_STATIC_DB if params.activations == "static" else LEAST_DB[params.weights]
@@ -143,10 +157,14 @@ class ExportExecutorch(Pass[ExportExecutorchParams]):
 PRODUCTS = ("linear_default", "bmm_default", "addmm_default", "mm_default")
 
 
-def _methods(checkpoint: Checkpoint, params: ExportExecutorchParams) -> dict[str, Method]:
+def _methods(source: Artifact, params: ExportExecutorchParams) -> dict[str, Method]:
     from pocket_opt.executorch_graphs.methods import whisper_methods
+    from pocket_opt.models.whisper.checkpoint import open_checkpoint
+    from pocket_opt.models.whisper.forced_prompt import longest_prompt
 
-    return whisper_methods(checkpoint, _table(checkpoint, params))
+    checkpoint = open_checkpoint(source.root)
+    prompt = longest_prompt(source) if params.prefill else 1
+    return whisper_methods(checkpoint, _table(checkpoint, params), prompt)
 
 
 def _table(checkpoint: Checkpoint, params: ExportExecutorchParams) -> nn.Module:
@@ -174,14 +192,16 @@ def _captured(
         dynamic = params.activations == "dynamic"
         graphs = {name: quantization.observed(method, dynamic=dynamic) for name, method in rest.items()}
         if not dynamic:
+            if "prefill" in graphs:
+                quantization.observe_alike(graphs["prefill"], graphs["decoder"])
             calibration = heard_of(source, params, params.calibration_clips, progress)
             quantization.hear(graphs, rest, calibration, progress)
         return captured | {name: quantization.in_8_bits(graphs[name], rest[name]) for name in rest}
-    for name, method in rest.items():
+    for name in HALVES:
         if params.weights == "int4":
-            quantization.quantize_4_bits(method.module, params.group_size)
+            quantization.quantize_4_bits(methods[name].module, params.group_size)
         if params.weights == "float16" and name in params.half:
-            quantization.compute_in_16_bits(method.module)
+            quantization.compute_in_16_bits(methods[name].module)
     return captured | {name: capture(method) for name, method in rest.items()}
 
 

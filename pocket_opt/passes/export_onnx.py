@@ -82,13 +82,14 @@ class ExportOnnx(Pass[ExportParams]):
     ) -> Outcome:
         """Write the graphs one after the other, each streamed to its file."""
         from pocket_opt.models.whisper.checkpoint import open_checkpoint
+        from pocket_opt.models.whisper.forced_prompt import longest_prompt
 
         source = inputs["model"]
         checkpoint = open_checkpoint(source.root)
         artifact = _without_weights(source, workdir, params)
         did: dict[str, Any] = {}
         aligned = _aligned_layers(source, checkpoint.dims) if params.word_timestamps else ()
-        prompt = _longest_prompt(source) if params.decoder == "static" and params.prefill else 0
+        prompt = longest_prompt(source) if params.decoder == "static" and params.prefill else 0
         graphs = _graphs(checkpoint, params, aligned, prompt)
         for done, (name, graph) in enumerate(graphs.items(), start=1):
             component, did[name] = write_graph(graph, workdir, name)
@@ -141,16 +142,6 @@ def _aligned_layers(source: Artifact, dims: WhisperDims) -> tuple[int, ...]:
             str(error), where=path.name, fix="correct or remove alignment_heads, or set word_timestamps=false"
         ) from None
     return tuple(sorted({layer for layer, _ in heads}))
-
-
-def _longest_prompt(source: Artifact) -> int:
-    """Tokens of the longest prompt that the model is forced to begin with: it depends on whether it has languages."""
-    from pocket_opt.models.layout import GENERATION_CONFIG, TOKENIZER, read_table
-    from pocket_opt.models.whisper.runner.transcript import DecodeOptions
-    from pocket_opt.models.whisper.runner.vocabulary import Vocabulary
-
-    generation = read_table(source.file("model", GENERATION_CONFIG))
-    return len(Vocabulary(source.file("processor", TOKENIZER), generation).first_prompt(DecodeOptions()))
 
 
 def _graphs(

@@ -59,8 +59,14 @@ def unless_source(intents: Intents, steps: Sequence[Step]) -> list[Step]:
     return [replace(step, off="this level keeps the source model in its own framework") for step in steps]
 
 
-def check_decoder(decoder: Decoder, intents: Intents, elsewhere: Mapping[str, str], allowed: str) -> None:
-    """Raise UserError for a decoder that is for other targets; `elsewhere` says of each why."""
+def check_decoder(
+    decoder: Decoder, intents: Intents, elsewhere: Mapping[str, str], allowed: str, *, prefill: bool = False
+) -> None:
+    """Raise UserError for a decoder that is for other targets; `elsewhere` says of each why.
+
+    Args:
+        prefill: prompts have a graph of their own here, which may be left out.
+    """
     if decoder.name in elsewhere and intents.format == "target":
         raise UserError(
             elsewhere[decoder.name],
@@ -68,16 +74,17 @@ def check_decoder(decoder: Decoder, intents: Intents, elsewhere: Mapping[str, st
             allowed=allowed,
             fix="choose decoder=kv_cache, or target=cpu",
         )
-    check_prefill(decoder)
+    if not prefill:
+        check_prefill(decoder)
 
 
 def check_prefill(decoder: Decoder) -> None:
     """Raise UserError where a decoder that has no graph of its own for prompts is to do without."""
     if not decoder.prefill:
         raise UserError(
-            "only a decoder of fixed shapes in ONNX has a graph of its own for the prompt",
+            "this decoder has no graph of its own for the prompt",
             where=f"decoder.prefill=false, decoder={decoder.name}",
-            allowed="decoder.prefill=true; false with target=snapdragon and other NPUs, or with decoder=static",
+            allowed="decoder.prefill=true; false with decoder=static, target=et_xnnpack, snapdragon or other NPUs",
             fix="leave it out",
         )
 

@@ -29,12 +29,13 @@ class EtXnnpack:
 
     def steps(self, intents: Intents, decoder: Decoder) -> list[Step]:
         """One step: the program is the first thing that can be stored."""
-        check_decoder(decoder, intents, ELSEWHERE, "kv_cache, static (the same here: a cache of full length)")
+        allowed = "kv_cache, static (the same here: a cache of full length)"
+        check_decoder(decoder, intents, ELSEWHERE, allowed, prefill=True)
         weights = WEIGHTS.get(intents.weights, "float32")
         step = Step(
             "program",
             "export_executorch",
-            {"weights": weights},
+            {"weights": weights, "prefill": decoder.prefill},
             "one .pte, delegated to XNNPACK" + (f", with {weights} weights" if weights in WEIGHTS else ""),
         )
         return unless_source(intents, [step])

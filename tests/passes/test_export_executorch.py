@@ -8,11 +8,12 @@ import pytest
 import torch
 from executorch_programs import checkpoint, lowered
 from exported_whisper import exported, run_pass
+from planned_inputs import write_clips
 from torch import nn
 
 from pocket_opt.errors import PocketOptError, UserError
-from pocket_opt.executorch_graphs.methods import constants, whisper_methods
-from pocket_opt.executorch_graphs.quantization import compute_in_16_bits, observed
+from pocket_opt.executorch_graphs.methods import Method, constants, whisper_methods
+from pocket_opt.executorch_graphs.quantization import compute_in_16_bits, observe_alike, observed
 from pocket_opt.executorch_graphs.tables import ByteTable, FloatTable
 from pocket_opt.models.whisper.checkpoint import open_checkpoint
 from pocket_opt.models.whisper.runner.executorch_backend import open_program
@@ -30,9 +31,10 @@ def test_xnnpack_takes_all_but_the_lookups(weights: str) -> None:
     methods = did["methods"]
     assert methods["encoder"]["not_delegated"] == {}
     if weights == "float32":
-        assert methods["encoder"]["parts"] == methods["decoder"]["parts"] == 1
+        assert [methods[name]["parts"] for name in ("encoder", "prefill", "decoder")] == [1, 1, 1]
     left = set(methods["decoder"]["not_delegated"])
     assert left <= {"aten_index_select_default", "dim_order_ops__to_dim_order_copy_default"}
+    assert methods["prefill"]["not_delegated"] == methods["decoder"]["not_delegated"]
     assert did["delegated_share"] > 0.9
     assert did["delegated"] == sum(sum(one["delegated"].values()) for one in methods.values())
     quantized = any("dequantize" in name for name in methods["decoder"]["delegated"])
@@ -69,6 +71,14 @@ def test_components_are_methods_of_one_file_that_counts_once() -> None:
     ]
 
 
+def test_prefill_shares_the_weights_of_the_decoder() -> None:
+    parts, stored = lowered().artifact.components, lowered().artifact.path("decoder").read_bytes()
+    assert [parts[name].inputs[0].shape for name in ("prefill", "decoder")] == [(4,), (1,)]
+    weights = open_checkpoint(checkpoint().root)
+    for name, times in {"layers.0.fc1": 1, "layers.0.self_attn.k_proj": 1, "embed_tokens": 2}.items():
+        assert stored.count(weights.read(f"model.decoder.{name}.weight").tobytes()) == times
+
+
 @pytest.mark.parametrize("size", [0, 16, 48])
 def test_groups_that_xnnpack_cannot_take_are_refused(size: int) -> None:
     with pytest.raises(UserError, match=r"(?s)group_size.*multiple of 32"):
@@ -83,15 +93,23 @@ def test_static_activations_are_of_8_bits_alone(weights: str) -> None:
     assert STEP.calibrates(STEP.Params(weights="int8", activations="static"))
 
 
+def test_too_few_clips_fix_no_ranges(tmp_path: Path) -> None:
+    static = {"weights": "int8", "activations": "static"}
+    with pytest.raises(UserError, match=r"(?s)2 calibration clips are too few.*at least 8"):
+        STEP.check(STEP.Params(**static, calibration_clips=2))
+    STEP.check(STEP.Params(weights="int8", calibration_clips=2))
+    few = str(write_clips(tmp_path / "clips", 3))
+    with pytest.raises(UserError, match=r"(?s)3 calibration clips are too few.*data.calibration.path"):
+        run_pass("export_executorch", checkpoint(), tmp_path / "out", calibration_path=few, **static)
+
+
 def test_what_is_halved_is_a_method_with_linear_layers() -> None:
     with pytest.raises(UserError, match=r"(?s)'enoder'.*encoder"):
         STEP.check(STEP.Params(weights="float16", half=("enoder",)))
 
 
 def test_nothing_but_linear_layers_gets_a_fixed_range() -> None:
-    checkpoint_ = open_checkpoint(checkpoint().root)
-    table = FloatTable(torch.zeros(checkpoint_.dims.vocab, checkpoint_.dims.d_model))
-    graph = observed(whisper_methods(checkpoint_, table)["decoder"], dynamic=False).graph
+    graph = observed(_methods()["decoder"], dynamic=False).graph
     observers = {node for node in graph.nodes if str(node.target).startswith("activation_post_process")}
     assert observers
     for node in observers:
@@ -99,9 +117,33 @@ def test_nothing_but_linear_layers_gets_a_fixed_range() -> None:
         assert any("linear" in target for target in beside), f"{node} is between {beside}"
 
 
+def test_prefill_and_decoder_have_the_same_fixed_ranges() -> None:
+    methods = _methods(prompt=3)
+    graphs = {name: observed(methods[name], dynamic=False) for name in ("encoder", "prefill", "decoder")}
+    observe_alike(graphs["prefill"], graphs["decoder"])
+    graphs["decoder"](*methods["decoder"].examples())
+    low, high = (
+        [
+            float(part.min_val)
+            for part in graph.modules()
+            if hasattr(part, "min_val") and not part.min_val.dim()
+        ]
+        for graph in (graphs["prefill"], graphs["decoder"])
+    )
+    assert low == high
+    assert any(abs(value) < float("inf") for value in low)
+    with pytest.raises(PocketOptError, match="observed at different places"):
+        observe_alike(graphs["encoder"], graphs["decoder"])
+
+
+def test_a_prompt_of_one_token_needs_no_prefill() -> None:
+    assert list(_methods()) == ["mel", "encoder", "decoder"]
+    assert list(_methods(prompt=2)) == ["mel", "encoder", "prefill", "decoder"]
+
+
 @pytest.mark.nightly
 def test_static_activations_are_calibrated_on_what_the_model_says(tmp_path: Path) -> None:
-    params = {"weights": "int8", "activations": "static", "calibration_clips": 2}
+    params = {"weights": "int8", "activations": "static", "calibration_clips": 2, "least_clips": 2}
     outcome = run_pass(
         "export_executorch", checkpoint(), tmp_path, calibration_path="sample:calibration", **params
     )
@@ -150,3 +192,9 @@ def test_a_product_that_is_left_over_is_refused() -> None:
     left = type(outcome)(outcome.artifact, {"methods": methods})
     with pytest.raises(PocketOptError, match=r"(?s)every product of method 'encoder'.*aten_bmm_default"):
         STEP.ensures({"model": checkpoint()}, STEP.Params(), left)
+
+
+def _methods(prompt: int = 1) -> dict[str, Method]:
+    opened = open_checkpoint(checkpoint().root)
+    table = FloatTable(torch.zeros(opened.dims.vocab, opened.dims.d_model))
+    return whisper_methods(opened, table, prompt)

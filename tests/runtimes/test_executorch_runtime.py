@@ -51,6 +51,22 @@ def test_tokens_are_those_of_onnx_runtime(both: tuple[SpeechRuntime, SpeechRunti
     assert found == expected
 
 
+@pytest.mark.parametrize("length", [1, 3, 4, 6])
+def test_a_prompt_goes_through_prefill_or_through_the_decoder(tmp_path: Path, length: int) -> None:
+    artifact = lowered().artifact
+    assert {"prefill", "decoder"} < set(artifact.components)
+    shutil.copytree(artifact.root, tmp_path / "old", copy_function=shutil.copyfile)
+    parts = {name: part for name, part in artifact.components.items() if name != "prefill"}
+    old = open_runtime(Artifact(tmp_path / "old", parts, artifact.metadata).save(), threads=1)
+    new, tokens = open_runtime(artifact, threads=1), _tokens(1, length, 1)
+    features, answers = new.features([_noise(0)]), []
+    for runtime in (old, new):
+        first, state = runtime.decode(tokens, runtime.encode(features))
+        second, _ = runtime.decode(_tokens(1, 1, 2), state)
+        answers.append(np.concatenate([first, second], axis=1))
+    np.testing.assert_allclose(*answers, atol=1e-4)
+
+
 def test_audio_longer_than_a_window_is_read_in_windows(both: tuple[SpeechRuntime, SpeechRuntime]) -> None:
     options = DecodeOptions("en", max_new_tokens=6)
     clip = np.concatenate([_noise(4), _noise(5), _noise(6)])

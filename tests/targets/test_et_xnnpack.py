@@ -40,6 +40,11 @@ def test_the_static_decoder_is_the_same_program() -> None:
     assert len(keys) == 1
 
 
+def test_the_method_for_prompts_can_be_left_out() -> None:
+    assert plan("level=HIGH").graph["program"].params["prefill"] is True
+    assert plan("level=HIGH", "decoder.prefill=false").graph["program"].params["prefill"] is False
+
+
 def test_without_the_extra_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     found = targets.version
 
