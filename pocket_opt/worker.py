@@ -212,8 +212,11 @@ def _message(line: bytes) -> dict[str, Any]:
 def _reply(last: dict[str, Any], status: int, tail: str) -> Reply:
     if "error" in last:
         error = last["error"]
+        said = {name: error[name] for name in ("where", "allowed", "fix")}
+        if error.get("tail"):  # of a worker that the task had started
+            raise WorkerError(error["what"], tail=error["tail"], **said)
         kind = UserError if error["exit_code"] == UserError.exit_code else PocketOptError
-        raise kind(error["what"], where=error["where"], allowed=error["allowed"], fix=error["fix"])
+        raise kind(error["what"], **said)
     if status == 0 and "value" in last:
         return Reply(last["value"], int(last["peak_bytes"]))
     if status == -signal.SIGKILL:

@@ -45,7 +45,7 @@ def main(job_file: str) -> int:
                 traceback.print_exc()
                 return 1
             told = {name: getattr(error, name) for name in TOLD}
-            say({"error": told})
+            say({"error": told | {"tail": getattr(error, "tail", "")}})
             return int(told["exit_code"])
         say({"value": value, "peak_bytes": peak_bytes()})
         return 0

@@ -156,6 +156,12 @@ def test_an_unforeseen_exception_shows_the_last_lines() -> None:
     assert "line 0" not in str(caught.value)
 
 
+def test_the_last_lines_of_a_workers_worker_arrive_too() -> None:
+    with pytest.raises(WorkerError, match="ended with exit status 1 and no result") as caught:
+        call("worker_tasks:nested", {"task": "raise_exception"})
+    assert caught.value.tail.splitlines()[-1] == "ValueError: unforeseen"
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [

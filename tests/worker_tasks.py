@@ -110,7 +110,7 @@ def allocate(payload: dict[str, Any], progress: Progress) -> int:
 def nested(payload: dict[str, Any], progress: Progress) -> Any:
     from pocket_opt import worker
 
-    return worker.call("worker_tasks:double", {"number": payload["number"]}).value
+    return worker.call(f"worker_tasks:{payload.get('task', 'double')}", payload).value
 
 
 def much(payload: dict[str, Any], progress: Progress) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.qnn.sdk import BACKEND, HOST, ROOT
 from pocket_opt.scratch import scratch
 from pocket_opt.toolchains.environments import Environment
@@ -26,6 +26,7 @@ def libraries(environment: Environment) -> Iterator[dict[str, str]]:
 
     Raises:
         UserError: QNN_SDK_ROOT names a folder without the libraries.
+        PocketOptError: the toolchain has lost its own.
     """
     own = os.environ.get(ROOT)
     if own:
@@ -39,10 +40,17 @@ def libraries(environment: Environment) -> Iterator[dict[str, str]]:
             )
         yield _variables(folder)
         return
+    here = list(environment.root.glob("lib/python*/site-packages/onnxruntime_qnn/*.so"))
+    if BACKEND not in [file.name for file in here]:
+        raise PocketOptError(
+            f"the toolchain is damaged: Qualcomm's {BACKEND} is no longer in it",
+            where=str(environment.root),
+            fix="run `pocket-opt toolchain remove et_qnn`, then install",
+        )
     with scratch("qnn") as folder:
         room = folder / "lib" / HOST
         room.mkdir(parents=True)
-        for file in environment.root.glob("lib/python*/site-packages/onnxruntime_qnn/*.so"):
+        for file in here:
             (room / file.name).symlink_to(file)
         beside = environment.root.glob("lib/python*/site-packages/onnxruntime_qnn.libs")
         yield _variables(folder, *beside)

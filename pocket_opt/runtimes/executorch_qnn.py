@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pocket_opt.errors import PocketOptError
 from pocket_opt.models.whisper.runner.method_backend import MethodBackend, MethodSession, program_file
 from pocket_opt.models.whisper.runner.transcript import RequestError
-from pocket_opt.runtimes.remote_program import TOOLCHAIN, RemoteProgram
+from pocket_opt.runtimes.remote_program import BUILD_AGAIN, TOOLCHAIN, RemoteProgram
 from pocket_opt.runtimes.standalone import StandaloneRunner
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PROBED = {
     "precision": "fp16",
     "soc_model": 69,
+    "htp_arch": 79,
+    "vtcm_mb": 8,
     "ports": {},
     "host": [],
     "constants": {},
@@ -50,11 +52,7 @@ def open_model(artifact: Artifact, *, threads: int = 0) -> StandaloneRunner:
     try:
         return SimulatedRunner(artifact.root, threads=threads)
     except RequestError as error:
-        raise PocketOptError(
-            str(error),
-            where="runtime executorch_qnn",
-            fix="build the model again, with the toolchain that is installed here",
-        ) from None
+        raise PocketOptError(str(error), where="runtime executorch_qnn", fix=BUILD_AGAIN) from None
 
 
 def probe(payload: Mapping[str, Any], progress: Progress) -> str:  # noqa: ARG001  (a worker task)

@@ -6,6 +6,7 @@ another version than the ones here.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tempfile
 import weakref
@@ -15,17 +16,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from pocket_opt import worker
+from pocket_opt.errors import PocketOptError
 from pocket_opt.models.whisper import runner
 from pocket_opt.models.whisper.runner.method_backend import Call
-from pocket_opt.models.whisper.runner.transcript import RequestError
 from pocket_opt.qnn.libraries import libraries
 from pocket_opt.toolchains import load_toolchain
 from pocket_opt.toolchains.environments import ALONE, require
 from pocket_opt.toolchains.et_qnn.serve import receive, send
+from pocket_opt.worker_child import OUT_OF_MEMORY_HINT
 
 TOOLCHAIN = "et_qnn"
 LAST_LINES = 6
 """Of what the process printed, in an error."""
+ENDS_WITHIN_S = 10.0
+"""A process that answers no more has ended by then, or is made to."""
+BUILD_AGAIN = "build the model again, with the toolchain that is installed here"
 
 
 class RemoteProgram:
@@ -33,19 +38,26 @@ class RemoteProgram:
 
     Attributes:
         method_names: what it can be asked.
+
+    Raises:
+        UserError: the toolchain is not installed.
+        PocketOptError: this is no program, or not one for the libraries that are here.
     """
 
     def __init__(self, path: Path) -> None:
         toolchain = load_toolchain(TOOLCHAIN)
-        environment, held = require(toolchain), ExitStack()
-        words = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the rest)
-        self._words = held.enter_context(words)
-        surroundings = held.enter_context(libraries(environment))
-        place = Path(runner.__file__).parents[1]
-        command = [environment.python, toolchain.folder / "serve.py", path, place]
-        self._child = held.enter_context(_started(command, {**ALONE, **surroundings}, self._words))
-        self._end = weakref.finalize(self, _close, self._child, held)
-        told, _ = self._received()
+        environment = require(toolchain)
+        self._path = path
+        with ExitStack() as held:
+            words = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the rest)
+            self._words = held.enter_context(words)
+            surroundings = held.enter_context(libraries(environment))
+            place = Path(runner.__file__).parents[1]
+            command = [environment.python, toolchain.folder / "serve.py", path, place]
+            self._child = _started(command, {**ALONE, **surroundings}, self._words)
+            held.callback(_end, self._child)
+            told, _ = self._received()
+            self._end = weakref.finalize(self, held.pop_all().close)
         self.method_names = frozenset(told["methods"])
 
     def load_method(self, name: str) -> Call:
@@ -63,7 +75,7 @@ class RemoteProgram:
         self._end()
 
     def _ask(self, name: str, arrays: Sequence[Any]) -> list[Any]:
-        """The outputs of a method for its inputs; RequestError where it failed, or the process ended."""
+        """The outputs of a method for its inputs; PocketOptError where it failed, or the process ended."""
         assert self._child.stdin is not None
         try:
             send(self._child.stdin, {"method": name}, arrays)
@@ -78,15 +90,29 @@ class RemoteProgram:
         except (EOFError, ValueError):
             raise self._ended() from None
         if "error" in told:
-            raise RequestError(told["error"])
+            raise PocketOptError(told["error"], where=str(self._path), fix=BUILD_AGAIN)
         return told, arrays
 
-    def _ended(self) -> RequestError:
-        status = self._child.wait()
+    def _ended(self) -> worker.WorkerError:
+        """What to say of a process that answers no more, with the last lines that it printed."""
+        try:
+            how = _status(self._child.wait(ENDS_WITHIN_S))
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            how = "does not answer"
         self._words.seek(0)
         lines = self._words.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
-        told = "".join(f"\n  | {line}" for line in lines)
-        return RequestError(f"the process that runs the program ended with status {status}{told}")
+        killed = self._child.returncode == -signal.SIGKILL
+        return worker.WorkerError(
+            f"the process that runs the program {how}",
+            tail="\n".join(lines),
+            where=str(self._path),
+            fix=OUT_OF_MEMORY_HINT if killed else BUILD_AGAIN,
+        )
+
+
+def _status(status: int) -> str:
+    return f"ended with {signal.Signals(-status).name if status < 0 else f'status {status}'}"
 
 
 def _started(command: Sequence[Any], env: dict[str, str], words: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -100,7 +126,12 @@ def _started(command: Sequence[Any], env: dict[str, str], words: IO[bytes]) -> s
     )
 
 
-def _close(child: subprocess.Popen[bytes], held: ExitStack) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the process; what it was still being told is dropped."""
     child.kill()
-    with suppress(BrokenPipeError):  # of what it was not told to the end
-        held.close()
+    child.wait()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for stream in (child.stdin, child.stdout):
+        with suppress(OSError):
+            stream.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_opt.errors import UserError
+from pocket_opt.errors import PocketOptError, UserError
 from pocket_opt.qnn.libraries import libraries
 from pocket_opt.toolchains.environments import Environment
 from pocket_opt.toolchains.et_qnn.lower import LoweringRefused, lower
@@ -34,6 +34,15 @@ def test_the_libraries_of_the_toolchain_are_linked_and_gone_afterwards(
         assert (Path(paths[1]) / "libc++.so").is_file()
         assert paths[2:] == ["/mine"]
     assert not root.exists()
+
+
+def test_a_toolchain_that_lost_them_is_told_before_anything_starts(environment: Environment) -> None:
+    next(environment.root.glob("lib/*/*/onnxruntime_qnn/*")).unlink()
+    with (
+        pytest.raises(PocketOptError, match=r"(?s)libQnnHtp.so is no longer in it.*toolchain remove et_qnn"),
+        libraries(environment),
+    ):
+        pass
 
 
 def test_the_users_own_sdk_comes_first(

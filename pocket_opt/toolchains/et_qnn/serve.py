@@ -6,6 +6,7 @@ writes them with the same functions.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -55,28 +56,28 @@ def main(program: str, runner: str) -> None:
 
         try:
             opened = open_program(Path(program))
-            send(channel, {"methods": sorted(opened.method_names)})
-            _answer(channel, lambda name: load_method(opened, name))
         except RequestError as error:
             send(channel, {"error": str(error)})
-        except EOFError:
             return
+        send(channel, {"methods": sorted(opened.method_names)})
+        methods: dict[str, Any] = {}
+        with contextlib.suppress(EOFError):
+            while True:
+                asked, arrays = receive(sys.stdin.buffer)
+                name = asked["method"]
+                try:
+                    methods[name] = methods.get(name) or load_method(opened, name)
+                    found = _results(methods[name], arrays)
+                except (RequestError, RuntimeError) as error:
+                    send(channel, {"error": f"method '{name}' failed: {error}"})
+                    continue
+                send(channel, {}, found)
 
 
-def _answer(channel: IO[bytes], load: Any) -> None:
+def _results(method: Any, arrays: Sequence[Array]) -> list[Array]:
     import torch
 
-    methods: dict[str, Any] = {}
-    while True:
-        asked, arrays = receive(sys.stdin.buffer)
-        name = asked["method"]
-        methods[name] = methods.get(name) or load(name)
-        try:
-            found = methods[name]([torch.from_numpy(array) for array in arrays])
-        except RuntimeError as error:
-            send(channel, {"error": f"method '{name}' failed: {error}"})
-            continue
-        send(channel, {}, [result.numpy() for result in found])
+    return [result.numpy() for result in method([torch.from_numpy(array) for array in arrays])]
 
 
 if __name__ == "__main__":
