@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pocket_opt.config.schema import Config
+from pocket_opt.data.calibration_clips import require_enough
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
 from pocket_opt.models.sources import OPTIMUM
@@ -35,11 +36,12 @@ class CalibrationClips:
         """`params`, a `Calibrated`, with path and digest of the clips.
 
         Raises:
-            UserError: there are no clips for a model with real weights.
+            UserError: there are no clips for a model with real weights, or too few.
         """
         self.used = True
         if self._clips is None:
             self._clips = self._open(node)
+        require_enough(len(self._clips), params.fewest_clips(), where=f"nodes.{node}, {self._clips.source}")
         path = str(self._clips.source.absolute())
         return replace(params, calibration_path=path, calibration_digest=self._clips.digest())
 

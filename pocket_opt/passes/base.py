@@ -54,6 +54,10 @@ class Calibrated:
     calibration_path: str = neutral("", instead="data.calibration.path")
     calibration_digest: str = planned("", instead="data.calibration.path")
 
+    def fewest_clips(self) -> int:
+        """A data set of fewer is refused when planning."""
+        return 1
+
 
 @dataclass(frozen=True)
 class NoParams:

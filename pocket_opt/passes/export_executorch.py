@@ -65,6 +65,10 @@ class ExportExecutorchParams(Calibrated):
     prefill: bool = True
     audio_context: Literal["full", "auto"] = "full"
 
+    def fewest_clips(self) -> int:
+        """See Calibrated."""
+        return self.least_clips
+
 
 class ExportExecutorch(Pass[ExportExecutorchParams]):
     """Builds, quantizes, lowers and writes the program; passes tokenizer and configuration on."""

@@ -76,6 +76,10 @@ class QuantizeQdqParams(Calibrated):
     every: int = positive(3)
     cache_mb: int = positive(2000)
 
+    def fewest_clips(self) -> int:
+        """See Calibrated."""
+        return self.least_clips
+
 
 class QuantizeQdq(Pass[QuantizeQdqParams]):
     """Observes and rewrites."""

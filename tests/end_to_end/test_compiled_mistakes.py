@@ -41,17 +41,16 @@ def test_a_sweep_goes_on_after_a_crash_and_after_a_time_out(build: Build, tmp_pa
 
 
 def test_graphs_of_open_shapes_are_refused_before_they_are_compiled(build: Build) -> None:
-    build("target=sd8elite", "nodes.export.params.decoder=kv_cache", says="no ONNX component 'prefill'")
+    build("target=sd8elite", "nodes.export.params.decoder=kv_cache", says="a dimension is not fixed")
 
 
 def test_clips_that_will_not_do_are_told_before_a_graph_is_observed(build: Build, tmp_path: Path) -> None:
-    few, slow, many = (write_clips(tmp_path / name, count) for name, count in (("a", 3), ("b", 8), ("c", 16)))
+    slow, many = (write_clips(tmp_path / name, count) for name, count in (("a", 8), ("b", 16)))
     with wave.open(str(slow / "5.wav"), "wb") as stream:
         stream.setparams((1, 2, 4_000, 0, "NONE", ""))
         stream.writeframes(bytes(4_000))
     limit = "nodes.qdq.params.cache_mb=1"
     for clips, more, says in (
-        (few, (), "3 calibration clips are too few"),
         (slow, (), "5.wav was sampled at 4000 Hz"),
         (many, (limit,), "16 calibration clips take 2 MB on disk"),
     ):

@@ -141,6 +141,7 @@ MISTAKES = {
     "option of the NPU": Mistake("target=snapdragon nodes.compile.params.options={htp_archh: '79'}", ("htp_archh", "nodes.compile"), bare=False),
     "shapes of the NPU": Mistake("target=snapdragon decoder=basic", ("the NPU takes fixed shapes only", "decoder=basic")),
     "calibration of the NPU": Mistake("target=snapdragon level=HIGH nodes.qdq.params.calibration_clips=7", ("7 calibration clips are too few", "nodes.qdq")),
+    "clips for the NPU": Mistake("target=snapdragon level=HIGH data.calibration.path={p}/clips", ("calibration clips are too few", "at least 8", "nodes.qdq")),
     "loop of ExecuTorch": Mistake("target=et_xnnpack decoder=all_in_one level=BASIC", ("torch.export refuses a decoding loop", "target=torchscript")),
     # recipes
     "recipe of nobody": Mistake("recipe=~nosuchuser/m.yaml", ("there is no home directory '~nosuchuser'",), bare=True),
