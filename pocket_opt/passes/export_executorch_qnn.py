@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 TOOLCHAIN = "et_qnn"
 RUNTIME, FILE = "executorch_qnn", "model.pte"
-LEAST_DB = {"fp16": 30.0, "16a8w": 25.0}
+LEAST_DB = {"fp16": 30.0, "16a8w": 25.0, "8a8w": 15.0, "8a8w_linear": 15.0}
 """Agreement of the simulated program with the graph before it was lowered, below which it is wrong."""
+LEAST_HEARD_DB = {"16a8w": 15.0, "8a8w": 3.0, "8a8w_linear": 6.0}
+"""Agreement of that graph with the one in floats, on calibration clips, below which it is wrong, not only inexact."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,14 @@ class ExportExecutorchQnnParams(Calibrated, ChipParams):
     """For what, and in which numbers.
 
     Attributes:
-        precision: `fp16`, or `16a8w`: 16-bit activations, 8-bit weights of linear layers per output channel.
+        precision: `fp16`; `16a8w`: 16-bit activations, 8-bit weights of linear layers and convolutions per output
+            channel; `8a8w`: all activations in 8 bits; `8a8w_linear`: those of linear layers and convolutions alone.
         calibration_clips: how many are heard, spread evenly over the data set.
         simulate_below: products in one call of a method up to which the check runs it; 0 runs none.
         audio_context: only `full`: the encoder's shapes are fixed.
     """
 
-    precision: Literal["fp16", "16a8w"] = "fp16"
+    precision: Literal["fp16", "16a8w", "8a8w", "8a8w_linear"] = "fp16"
     calibration_clips: int = positive(16)
     simulate_below: float = neutral(4e9)
     audio_context: Literal["full", "auto"] = "full"
@@ -102,7 +105,10 @@ class ExportExecutorchQnn(Pass[ExportExecutorchQnnParams]):
         told = {
             "output": str(workdir / FILE),
             "soc_model": params.soc_model,
+            "htp_arch": params.htp_arch,
+            "vtcm_mb": params.vtcm_mb,
             "precision": params.precision,
+            "least_heard_db": LEAST_HEARD_DB.get(params.precision),
             "constants": constants(checkpoint.dims, generation),
         }
         with scratch("et_qnn") as place:

@@ -89,7 +89,7 @@ def toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("precision", ["fp16", "16a8w"])
+@pytest.mark.parametrize("precision", ["fp16", "16a8w", "8a8w", "8a8w_linear"])
 def test_the_npu_computes_encoder_and_decoder(toolchain: Path, tmp_path: Path, precision: str) -> None:
     given = {"precision": precision, "calibration_path": "sample:calibration", "calibration_clips": 2}
     outcome = run_pass("export_executorch_qnn", checkpoint(), tmp_path / "out", **CHIP, **given)
@@ -97,6 +97,7 @@ def test_the_npu_computes_encoder_and_decoder(toolchain: Path, tmp_path: Path, p
         assert outcome.did["methods"][name]["parts"] == 1
         assert outcome.did["methods"][name]["not_delegated"] == {}
         assert outcome.did["simulated_db"][name] > 25
+    assert bool(outcome.did["agreement"]) == (precision != "fp16")
     assert not toolchain.exists()
     model = open_runtime(outcome.artifact)
     [said] = model.transcribe([torch.zeros(16_000).numpy()], None)  # type: ignore[arg-type]

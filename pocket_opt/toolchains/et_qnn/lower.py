@@ -1,14 +1,13 @@
 """Quantizes captured methods and gives them to Qualcomm's delegate; runs in the toolchain's environment, stand-alone.
 
 What it needs of the package arrives as files: `torch.export` programs, calibration clips as arrays, and the folder of
-the runner that every bundle carries, whose loop fills the decoder's caches here as it does in use.
+the runner that every bundle carries.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,8 @@ import numpy as np
 import torch
 
 ROOT = "QNN_SDK_ROOT"
-CALIBRATED = ("16a8w",)
-"""Bits of activations and weights, as QnnQuantizer names them."""
-
-MASK = "cache_mask"
-DEEPEST = -64.0
-"""Of a mask while ranges are observed: it is added to scores, so what it is takes part in their range. Masks that are
-deeper in use saturate, and e^-64 is nothing beside the scores of any row that is heard."""
+FLOATS = "fp16"
+"""The precision that is not quantized; `quantize` knows the others."""
 
 NO_WORK = ("getitem",)
 """Not operators: they name one of a delegate's results."""
@@ -45,16 +39,22 @@ def lower(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Write `payload["output"]`, one program of all methods; says what the delegate took, and with which libraries.
 
     The payload names `programs` (method -> file of `torch.export`), the `ports` of each, those that the CPU computes
-    (`host`), `constants`, `precision`, `soc_model`, and where it is calibrated `runner` and `heard`; `probes` holds
-    inputs of methods, whose answers before lowering go to `answers`.
+    (`host`), `constants`, `precision`, `soc_model`, and where it is calibrated `runner`, `heard` and `least_heard_db`;
+    `probes` holds inputs of methods, whose answers before lowering go to `answers`.
     """
     _require_libraries()
     _chip(payload)
     from executorch.backends.qualcomm.utils.check_qnn_version import describe_sdk_build_id
 
     programs = {name: torch.export.load(path) for name, path in payload["programs"].items()}
-    if payload["precision"] in CALIBRATED:
-        programs |= _quantized(programs, payload, progress)
+    agreement = {}
+    if payload["precision"] != FLOATS:
+        from quantize import compare, quantized  # type: ignore[import-not-found]
+
+        floats = {name: program for name, program in programs.items() if name not in payload["host"]}
+        programs |= (rounded := quantized(floats, payload, _chip(payload), progress))
+        agreement = compare(floats, rounded, payload)
+        _require_agreement(agreement, payload["least_heard_db"])
     _answer(programs, payload)
     edge = _lowered(programs, payload)
     methods = {name: _delegation(edge.exported_program(name).graph_module) for name in programs}
@@ -63,6 +63,7 @@ def lower(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     named = ("executorch", "torch", "torchao", "onnxruntime-qnn")
     return {
         "methods": methods,
+        "agreement": agreement,
         "libraries": describe_sdk_build_id(),
         "versions": {name: version(name) for name in named},
     }
@@ -81,78 +82,38 @@ def _require_libraries() -> None:
 
 
 def _chip(payload: Mapping[str, Any]) -> Any:
-    from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
+    """ExecuTorch's name of the chip, if it takes it for the same."""
+    from executorch.backends.qualcomm.serialization.qc_schema import _soc_info_table as known
 
-    known = {int(chip): chip for chip in QcomChipset}
-    if payload["soc_model"] not in known:
+    chip = next((chip for chip in known if chip == payload["soc_model"]), None)
+    if chip is None:
         raise LoweringRefused(
             f"ExecuTorch knows no chip with the number {payload['soc_model']}",
-            "target.soc",
-            ", ".join(sorted(chip.name for chip in known.values())),
+            "target.soc.soc_model",
+            ", ".join(sorted(f"{chip.name} {int(chip)}" for chip in known)),
             "choose another chip",
         )
-    return known[payload["soc_model"]]
+    htp = known[chip].htp_info
+    found = {"htp_arch": int(htp.htp_arch), "vtcm_mb": int(htp.vtcm_size_in_mb)}
+    if wrong := {name: payload[name] for name, value in found.items() if payload[name] != value}:
+        raise LoweringRefused(
+            f"ExecuTorch has another {chip.name} than the one that is described",
+            ", ".join(f"target.soc.{name}={value}" for name, value in wrong.items()),
+            ", ".join(f"{name}={value}" for name, value in found.items()),
+            "correct the description: the program would be made for ExecuTorch's",
+        )
+    return chip
 
 
-def _quantized(programs: Mapping[str, Any], payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """The methods that the NPU computes, on the grids that the calibration clips ask for."""
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    names = [name for name in programs if name not in payload["host"]]
-    with torch.no_grad():
-        observed = {name: prepare_pt2e(programs[name].module(), _quantizer(payload)) for name in names}
-        _hear(observed, payload, progress)
-        return {
-            name: torch.export.export(convert_pt2e(graph), programs[name].example_inputs[0], strict=True)
-            for name, graph in observed.items()
-        }
-
-
-def _quantizer(payload: Mapping[str, Any]) -> Any:
-    from executorch.backends.qualcomm.quantizer.quantizer import QnnQuantizer, QuantDtype
-    from executorch.backends.qualcomm.serialization.qc_schema import QnnExecuTorchBackendType
-    from torchao.quantization.pt2e import MinMaxObserver
-
-    quantizer = QnnQuantizer(QnnExecuTorchBackendType.kHtpBackend, _chip(payload))
-    quantizer.set_default_quant_config(
-        QuantDtype[f"use_{payload['precision']}"],
-        is_linear_per_channel=True,
-        is_conv_per_channel=True,
-        act_observer=MinMaxObserver,
-    )
-    return quantizer
-
-
-def _hear(graphs: Mapping[str, Any], payload: Mapping[str, Any], progress: Progress) -> None:
-    """Let graphs hear the clips and say their tokens: the prompt at once, then token by token, as in use."""
-    sys.path.insert(0, payload["runner"])
-    from runner.method_backend import MethodSession  # type: ignore[import-not-found]
-    from runner.static_backend import StaticBackend  # type: ignore[import-not-found]
-
-    sessions = {
-        name: MethodSession(name, _call(graph, payload["ports"][name]), payload["ports"][name])
-        for name, graph in graphs.items()
-    }
-    backend = StaticBackend(sessions)
-    for done, file in enumerate(payload["heard"], start=1):
-        with np.load(file) as clip:
-            tokens, prompt = clip["tokens"], int(clip["prompt"])
-            state = backend.encode(clip["features"])
-        _, state = backend.decode(tokens[:, :prompt], state)
-        for place in range(prompt, tokens.shape[1]):
-            _, state = backend.decode(tokens[:, place : place + 1], state)
-        progress(done, len(payload["heard"]), "clips observed")
-
-
-def _call(graph: Any, ports: Mapping[str, Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    names = [port["name"] for port in ports["inputs"]]
-
-    def call(inputs: Sequence[Any]) -> Sequence[Any]:
-        given = [x.clamp(min=DEEPEST) if name == MASK else x for name, x in zip(names, inputs, strict=True)]
-        found = graph(*given)
-        return (found,) if isinstance(found, torch.Tensor) else tuple(found)
-
-    return call
+def _require_agreement(agreement: Mapping[str, float], least_db: float) -> None:
+    for what, found in agreement.items():
+        if what.endswith("_db") and not found >= least_db:
+            raise LoweringRefused(
+                f"quantized methods no longer agree with the float ones: {what} {found}",
+                "calibration clips, fed the same tokens",
+                f"at least {least_db:.0f} dB",
+                "set nodes.program.params.precision=16a8w, or more calibration_clips",
+            )
 
 
 def _answer(programs: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
@@ -207,7 +168,7 @@ def _compiler_specs(payload: Mapping[str, Any]) -> list[Any]:
         generate_qnn_executorch_compiler_spec,
     )
 
-    options = generate_htp_compiler_spec(use_fp16=payload["precision"] not in CALIBRATED)
+    options = generate_htp_compiler_spec(use_fp16=payload["precision"] == FLOATS)
     specs: list[Any] = generate_qnn_executorch_compiler_spec(_chip(payload), options)
     return specs
 
@@ -226,11 +187,17 @@ def _delegation(graph: Any) -> dict[str, Any]:
 
 
 def _require_delegated(methods: Mapping[str, Mapping[str, Any]]) -> None:
-    left = {name: counts["not_delegated"] for name, counts in methods.items() if counts["not_delegated"]}
+    left = {
+        name: _listed(counts["not_delegated"].items()) or "none is left out"
+        for name, counts in methods.items()
+        if counts["not_delegated"] or counts["parts"] != 1
+    }
     if left:
         raise LoweringRefused(
-            "Qualcomm's delegate does not take every operator",
-            "; ".join(f"method '{name}': {_listed(kinds.items())}" for name, kinds in left.items()),
+            "Qualcomm's delegate does not take every operator, all in one part",
+            "; ".join(
+                f"method '{name}', {methods[name]['parts']} parts: {kinds}" for name, kinds in left.items()
+            ),
             "methods that the NPU computes as a whole",
             "report this with the model's shapes; another precision may be a way round it",
         )
@@ -247,5 +214,14 @@ def _write(edge: Any, output: Path) -> None:
     # Caches are read where they lie: a planned input would be copied at each call.
     planning = MemoryPlanningPass(alloc_graph_input=False)
     program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
-    with output.open("wb") as file:
-        program.write_to_file(file)
+    try:
+        with output.open("wb") as file:
+            program.write_to_file(file)
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise LoweringRefused(
+            f"the program cannot be written ({error.strerror})",
+            str(output),
+            "",
+            "free some space, or move POCKET_OPT_HOME to another disk",
+        ) from error
