@@ -114,7 +114,7 @@ def compare(
                 f"method '{name}' does not compute what it was made of: SQNR {level:.1f} dB in the simulator",
                 where="the program in ExecuTorch's runtime",
                 allowed=f"at least {least_db:.0f} dB",
-                fix="report this with the model's shapes",
+                fix="choose a precision with more bits; where there is none, report this with the model's shapes",
             )
         found[name] = round(level, 1)
     opened.close()
