@@ -29,6 +29,13 @@ def write_clips(root: Path, count: int = 3, seconds: float = 0.1) -> Path:
     return root
 
 
+def write_slow_clip(path: Path) -> None:
+    """A 16-bit mono wav file of half a second at 4 kHz, too slow for speech."""
+    with wave.open(str(path), "wb") as stream:
+        stream.setparams((1, 2, 4_000, 0, "NONE", ""))
+        stream.writeframes(bytes(4_000))
+
+
 def write_tone(path: Path, hertz: float, seconds: float) -> None:
     """A 16-bit mono wav file at 16 kHz."""
     samples = [int(8000 * math.sin(2 * math.pi * hertz * n / 16_000)) for n in range(int(16_000 * seconds))]

@@ -84,7 +84,7 @@ def check_prefill(decoder: Decoder) -> None:
         raise UserError(
             "this decoder has no graph of its own for the prompt",
             where=f"decoder.prefill=false, decoder={decoder.name}",
-            allowed="decoder.prefill=true; false with decoder=static, target=et_xnnpack, snapdragon or other NPUs",
+            allowed="decoder.prefill=true; false with decoder=static, target=et_xnnpack, and snapdragon and its kin",
             fix="leave it out",
         )
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from compiled_whisper import compiled
 from executorch_programs import lowered
-from planned_inputs import write_clips
+from planned_inputs import write_clips, write_slow_clip
 from real_command import Command
 from variant_fixtures import make
 
@@ -46,9 +45,7 @@ def test_graphs_of_open_shapes_are_refused_before_they_are_compiled(build: Build
 
 def test_clips_that_will_not_do_are_told_before_a_graph_is_observed(build: Build, tmp_path: Path) -> None:
     slow, many = (write_clips(tmp_path / name, count) for name, count in (("a", 8), ("b", 16)))
-    with wave.open(str(slow / "5.wav"), "wb") as stream:
-        stream.setparams((1, 2, 4_000, 0, "NONE", ""))
-        stream.writeframes(bytes(4_000))
+    write_slow_clip(slow / "5.wav")
     limit = "nodes.qdq.params.cache_mb=1"
     for clips, more, says in (
         (slow, (), "5.wav was sampled at 4000 Hz"),

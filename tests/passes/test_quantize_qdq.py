@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import wave
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from exported_whisper import digests, exported, graph, operators, run_pass
-from planned_inputs import write_clips
+from planned_inputs import write_clips, write_slow_clip
 
 from pocket_opt.artifact import Artifact, Component, Port
 from pocket_opt.data.dataset import Dataset
@@ -173,9 +172,7 @@ def test_too_few_clips_are_refused_when_planning_and_when_counted(tmp_path: Path
 
 def test_a_clip_sampled_too_slowly_for_speech_is_refused(tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 8)
-    with wave.open(str(clips / "5.wav"), "wb") as stream:
-        stream.setparams((1, 2, 4000, 0, "NONE", ""))
-        stream.writeframes(bytes(4000))
+    write_slow_clip(clips / "5.wav")
     with pytest.raises(UserError, match=r"5\.wav was sampled at 4000 Hz"):
         quantized(tmp_path / "out", calibration_path=str(clips), calibration_clips=8)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exported_whisper import exported
-from planned_inputs import write_clips
+from planned_inputs import write_clips, write_slow_clip
 
 from pocket_opt.data.dataset import Dataset
 from pocket_opt.errors import UserError
@@ -50,9 +49,7 @@ def test_graphs_of_static_shapes_are_fed_what_they_are_in_use() -> None:
 
 def test_a_clip_sampled_too_slowly_is_refused_before_any_is_heard(tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 2)
-    with wave.open(str(clips / "1.wav"), "wb") as stream:
-        stream.setparams((1, 2, 4_000, 0, "NONE", ""))
-        stream.writeframes(bytes(4_000))
+    write_slow_clip(clips / "1.wav")
     with pytest.raises(UserError, match=r"1\.wav was sampled at 4000 Hz"):
         Calibration.hear(exported(), Dataset.open(str(clips)), lambda *_: pytest.fail("one was heard"))
 
